@@ -1,0 +1,293 @@
+"""The audit's result as plain data, and its way to `report.json` and back.
+
+Needs neither torch nor the rest of robustkit: a report is redrawn from its JSON alone.
+Every figure is a count over a total, with the 95 % Wilson interval beside it. JSON has no NaN: a figure that
+does not exist is null. A digest over the whole content shows a file that was edited or cut short.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any, Self
+
+VERSION = 1
+_Z = 1.959963984540054  # two-sided 95 % point of the normal distribution
+
+
+class RecordError(ValueError):
+    """A report.json that cannot be read: another version, cut short, edited or not a record at all."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A proportion with its 95 % Wilson score interval (Wilson 1927); all three are None when total is 0."""
+
+    count: int
+    total: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, count: int, total: int) -> Rate:
+        if not 0 <= count <= total:
+            raise ValueError(f"a rate needs 0 <= count <= total, got {count} of {total}")
+        if total == 0:
+            return cls(0, 0, None, None, None)
+        p, z2 = count / total, _Z * _Z
+        centre = (p + z2 / (2 * total)) / (1 + z2 / total)
+        half = _Z * math.sqrt(p * (1 - p) / total + z2 / (4 * total * total)) / (1 + z2 / total)
+        # At the ends the exact bound is 0 or 1; rounding must not move it.
+        low = 0.0 if count == 0 else centre - half
+        high = 1.0 if count == total else centre + half
+        return cls(count, total, p, low, high)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Quantiles of a figure over the `count` samples that have one; None each where count is 0."""
+
+    count: int
+    min: float | None
+    p10: float | None
+    p25: float | None
+    median: float | None
+    p75: float | None
+    p90: float | None
+    max: float | None
+    mean: float | None
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    name: str  # as on the command line
+    title: str  # as a person says it: "EfficientNet-Lite0 (ImageNet)"
+    classes: int
+    input: list[int]  # channels, height, width
+    mean: list[float]
+    std: list[float]
+    parameters: int
+    digest: str  # sha256 over the weights
+
+
+@dataclass(frozen=True)
+class Skipped:
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    name: str
+    title: str
+    available: int  # samples the data set holds
+    skipped: list[Skipped]  # files that could not be read, among those asked for
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    created: str  # ISO 8601, UTC
+    seconds: float
+    command: str  # what reproduces it
+    seed: int
+    batch_size: int
+    device: str
+    precision: str  # of the gradients; verdicts are always fp32
+    robustkit: str
+    torch: str
+    python: str
+    platform: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class EpsPoint:
+    """Robust accuracy within one ε. A clean mistake counts as not robust."""
+
+    eps: float
+    text: str  # as it was asked for: "4/255"
+    robust: Rate  # of all judged samples
+    success: Rate  # attack success rate: of the samples that were right before the attack
+    inherited: int  # broken already at a smaller ε, not attacked again here
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    name: str  # on the command line: "pgd"
+    title: str  # "PGD"
+    paper: str
+    kind: str  # "budget": searches inside an ε-ball; "minimum": searches the smallest perturbation
+    own_norm: str  # the norm it works in; distances below are in the audit's norm all the same
+    parameters: dict[str, int | float | str | bool | None]
+    judged: int  # the first `judged` samples went through this attack; fewer than all if interrupted
+    curve: list[EpsPoint]
+    success: Rate  # broken at any distance (minimum) or within the largest ε (budget), of those right before
+    targeted: Rate | None  # reached the target class; None where the audit has no target
+    distortion: Spread  # distance in the audit's norm, broken samples only
+    rms: Spread  # sqrt(mean of the squared change per input value), Szegedy et al. 2014
+    confidence_before: Spread  # in the true class... of the clean prediction, broken samples only
+    confidence_after: Spread  # of the wrong prediction
+    forwards: float  # model evaluations per attacked sample
+    backwards: float  # gradients per attacked sample
+    seconds: float
+    # One entry a sample, in the order of `samples`; None where not broken, not attacked or wrong before.
+    distances: list[float | None]
+    rms_each: list[float | None]
+    predictions: list[int | None]
+    confidences: list[float | None]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Columns, one entry a judged sample."""
+
+    ids: list[int]
+    names: list[str]
+    labels: list[int]
+    predictions: list[int]
+    confidences: list[float]
+    distances: list[float | None]  # worst case: the smallest over all attacks, in the audit's norm; 0 if wrong before
+
+
+@dataclass(frozen=True)
+class Picture:
+    file: str  # relative to report.json: "comparisons/0003-pgd-adversarial.png"
+    label: str  # what the model says of this very file, read back from disk
+    index: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """original + ε · perturbation = adversarial, as files; see Goodfellow et al. 2015, figure 1."""
+
+    sample: int  # id
+    name: str
+    truth: str  # the true class, "" where it is not known
+    attack: str  # title of the attack
+    norm: str
+    eps: float | None  # None for a minimum-norm attack
+    target: str | None
+    original: Picture
+    perturbation: str  # file; amplified so that its largest change spans the full range
+    amplification: float  # what the perturbation was multiplied by for that picture
+    adversarial: Picture
+    size: float  # of the perturbation in the saved file, in `norm`
+    rms: float
+    before_label: str  # what the model said of the point before it was rounded to 8 bits
+    before_confidence: float
+    undone: bool  # the attack fooled the model before rounding, and no longer does in the file
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition the build must meet."""
+
+    name: str  # "robust accuracy at 4/255 ≥ 0.30"
+    kind: str  # "fail-under" or "baseline"
+    eps: float | None  # None for clean accuracy
+    measured: float | None
+    required: float  # smallest value that passes
+    passed: bool
+    detail: str  # one sentence, interval included
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """Everything a report shows. `to_json` and `from_json` are each other's inverse."""
+
+    status: str  # "complete" or "incomplete"
+    norm: str  # "linf", "l2" or "l1"
+    eps: list[float]
+    target: str | None
+    model: ModelInfo
+    data: DataInfo
+    run: RunInfo
+    clean: Rate
+    clean_confidence: Spread
+    worst_case: list[EpsPoint]
+    worst_distance: Spread  # smallest distance over all attacks, samples right before and broken
+    attacks: list[AttackResult]
+    samples: Samples
+    classes: dict[str, str]  # class index -> name, those that occur in this record
+    comparisons: list[Comparison] = field(default_factory=list)
+    gates: list[Gate] = field(default_factory=list)
+    version: int = VERSION
+
+    @property
+    def passed(self) -> bool:
+        return all(gate.passed for gate in self.gates)
+
+    def to_json(self) -> str:
+        """The record as JSON text, with a digest of its content."""
+        body = dataclasses.asdict(self)
+        return json.dumps({**body, "digest": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote; RecordError says in one sentence why it cannot."""
+        try:
+            body = json.loads(text, parse_constant=_no_constant)
+        except ValueError as error:
+            raise RecordError(f"not a whole JSON document ({error}): was the file cut short?") from None
+        if not isinstance(body, dict) or "version" not in body:
+            raise RecordError("not a robustkit report: it has no version")
+        if body["version"] != VERSION:
+            raise RecordError(
+                f"report of version {body['version']!r}, this robustkit reads version {VERSION}: "
+                "redraw it with the robustkit that wrote it, or run the audit again"
+            )
+        digest = body.pop("digest", None)
+        _validate(body)
+        if digest != _digest(body):
+            raise RecordError("its content does not match its digest: it was edited after the audit wrote it")
+        record: Self = _build(cls, body)
+        return record
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _digest(body: dict[str, Any]) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON schema of report.json, as shipped beside this file."""
+    loaded: dict[str, Any] = json.loads(resources.files(__package__).joinpath("schema.json").read_text("utf-8"))
+    return loaded
+
+
+def _validate(body: dict[str, Any]) -> None:
+    import jsonschema
+
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(body))
+    if error is not None:
+        where = "/".join(str(part) for part in error.absolute_path) or "the top level"
+        raise RecordError(f"not a report of version {VERSION}: at {where}, {error.message[:200]}")
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """JSON value -> the dataclass (or list, dict or scalar) that `kind` names; the schema has been checked."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in dataclasses.fields(kind)})  # type: ignore[operator]
+    origin = typing.get_origin(kind)
+    if origin is list:
+        (item,) = typing.get_args(kind)
+        return [_build(item, entry) for entry in value]
+    if origin is types.UnionType and value is not None:
+        return _build(next(option for option in typing.get_args(kind) if option is not types.NoneType), value)
+    # JSON writes 1.0 and 1 alike; the type says which was meant.
+    return float(value) if kind is float else value
