@@ -1,0 +1,254 @@
+"""First-order ascent inside an ε-ball: FGSM, BIM, PGD and MI-FGSM, in L∞, L2 and L1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from . import norms
+from .base import Attack, Problem, check_count, check_eps, require
+from .classifier import Classifier
+from .search import Evaluation, State, row_generator, search
+
+
+@dataclass
+class _Climb(State):
+    momentum: Tensor
+    counts: bool  # whether the current point may be the answer: the clean picture may not
+
+
+@dataclass(frozen=True)
+class _Ascent:
+    """Steps uphill along the steepest direction of the norm, projected back; see `search.Method`."""
+
+    norm: norms.Norm
+    eps: float
+    step: float
+    decay: float | None = None
+    restart: int | None = None  # which random start; None starts at x
+    early_stop: bool = True
+
+    def begin(self, model: Classifier, problem: Problem) -> _Climb:
+        x = problem.x
+        point = x.clone()
+        if self.restart is not None:
+            draws = [
+                self.norm.sample(x.shape[1:], self.eps, row_generator(problem.seed, int(i), self.restart))
+                for i in problem.ids
+            ]
+            point = self.norm.point(x, torch.stack(draws).to(x), self.eps)
+        done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        momentum = torch.zeros_like(x) if self.decay is not None else x.new_zeros(len(x))
+        return _Climb(point, done, momentum, counts=self.restart is not None)
+
+    def objective(self, problem: Problem, logits: Tensor) -> Tensor:
+        return problem.goal.loss(logits)
+
+    def score(self, problem: Problem, state: _Climb, margin: Tensor) -> Tensor:
+        return margin if state.counts else torch.full_like(margin, torch.inf)
+
+    def advance(self, problem: Problem, state: _Climb, seen: Evaluation) -> None:
+        uphill = seen.gradient
+        if self.decay is not None:
+            scale = uphill.flatten(1).abs().mean(1).clamp(min=torch.finfo(uphill.dtype).tiny)
+            uphill = uphill / scale.view(-1, *[1] * (uphill.dim() - 1))
+            state.momentum = uphill = self.decay * state.momentum + uphill
+        if self.early_stop and state.counts:
+            state.done = seen.margin < 0
+        x, z = problem.x, state.point
+        move = self.norm.steepest(uphill, self.step, -z, 1 - z)
+        state.point = self.norm.point(x, z + move - x, self.eps)
+        state.counts = True
+
+
+@dataclass(frozen=True)
+class FGSM(Attack):
+    """Fast gradient sign method: one step of length eps along the steepest direction of the norm.
+
+    Goodfellow et al. 2015, arXiv 1412.6572: `x' = x + eps * sign(grad J(x, y))`. In L2 and L1 the step is the
+    one that raises the linearised loss most within ball and box; on a linear model it is the exact optimum.
+
+    Args:
+        norm: "linf", "l2" or "l1".
+        eps: radius of the ball, in pixel units of [0,1].
+
+    Raises:
+        ValueError: an unknown norm, an eps that is not positive or, in linf, above 1; see `Attack` for inputs.
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> x = torch.full((3, 1, 2, 2), 0.5)
+    >>> adv = FGSM(eps=0.1)(net, x, torch.tensor([0, 1, 0]))
+    >>> torch.allclose((adv - x).abs(), torch.tensor(0.1))
+    True
+    """
+
+    name: ClassVar[str] = "fgsm"
+    title: ClassVar[str] = "FGSM"
+    paper: ClassVar[str] = "Goodfellow et al. 2015, arXiv 1412.6572"
+
+    norm: str = "linf"
+    eps: float = 8 / 255
+
+    def __post_init__(self) -> None:
+        check_eps(self.norm, self.eps)
+
+    def run(self, model: Classifier, problem: Problem) -> Tensor:
+        return search(model, problem, _Ascent(norms.get(self.norm), self.eps, self.eps), 1).point
+
+
+@dataclass(frozen=True)
+class BIM(Attack):
+    """Basic iterative method: FGSM in small steps from the picture itself, projected back into the ball.
+
+    Kurakin et al. 2017, arXiv 1607.02533.
+
+    Args:
+        norm: "linf", "l2" or "l1".
+        eps: radius of the ball, in pixel units of [0,1].
+        steps: gradients per row.
+        step_size: length of a step in the same norm; 2.5 * eps / steps by default, enough to cross the ball.
+        early_stop: let a row go once it is fooled. Off, all steps are made and the point with the best margin
+            is returned.
+
+    Raises:
+        ValueError: a parameter out of range; see `Attack` for inputs.
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> x = torch.full((3, 1, 2, 2), 0.5)
+    >>> adv = BIM(eps=0.1, steps=10)(net, x, torch.tensor([0, 1, 0]))
+    >>> bool(((adv - x).abs() <= 0.1 + 1e-6).all())
+    True
+    """
+
+    name: ClassVar[str] = "bim"
+    title: ClassVar[str] = "BIM"
+    paper: ClassVar[str] = "Kurakin et al. 2017, arXiv 1607.02533"
+
+    norm: str = "linf"
+    eps: float = 8 / 255
+    steps: int = 10
+    step_size: float | None = None
+    early_stop: bool = True
+
+    def __post_init__(self) -> None:
+        _check_steps(self.norm, self.eps, self.steps, self.step_size)
+
+    def run(self, model: Classifier, problem: Problem) -> Tensor:
+        step = self.step_size or 2.5 * self.eps / self.steps
+        method = _Ascent(norms.get(self.norm), self.eps, step, early_stop=self.early_stop)
+        return search(model, problem, method, self.steps).point
+
+
+@dataclass(frozen=True)
+class PGD(Attack):
+    """Projected gradient descent on the loss surface, from random starts in the ball.
+
+    Madry et al. 2018, arXiv 1706.06083. A row that one start fools is left out of the next.
+
+    Args:
+        norm: "linf", "l2" or "l1".
+        eps: radius of the ball, in pixel units of [0,1].
+        steps: gradients per row and start.
+        restarts: random starts per row; each draws from (seed, sample id, restart).
+        step_size: length of a step in the same norm; 2.5 * eps / steps by default, enough to cross the ball.
+        random_start: off, the one start is the picture itself, as in BIM.
+        early_stop: let a row go once it is fooled. Off, all steps are made and the point with the best margin
+            is returned.
+
+    Raises:
+        ValueError: a parameter out of range; see `Attack` for inputs.
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> x = torch.full((3, 1, 2, 2), 0.5)
+    >>> adv = PGD(norm="l2", eps=0.1, steps=10)(net, x, torch.tensor([0, 1, 0]), seed=7)
+    >>> bool(((adv - x).flatten(1).norm(dim=1) <= 0.1 + 1e-6).all())
+    True
+    """
+
+    name: ClassVar[str] = "pgd"
+    title: ClassVar[str] = "PGD"
+    paper: ClassVar[str] = "Madry et al. 2018, arXiv 1706.06083"
+
+    norm: str = "linf"
+    eps: float = 8 / 255
+    steps: int = 40
+    restarts: int = 1
+    step_size: float | None = None
+    random_start: bool = True
+    early_stop: bool = True
+
+    def __post_init__(self) -> None:
+        _check_steps(self.norm, self.eps, self.steps, self.step_size)
+        check_count("restarts", self.restarts)
+        require(self.random_start or self.restarts == 1, "restarts without random_start would all be the same")
+
+    def run(self, model: Classifier, problem: Problem) -> Tensor:
+        norm, step = norms.get(self.norm), self.step_size or 2.5 * self.eps / self.steps
+        point, score = problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf)
+        for restart in range(self.restarts):
+            left = (score >= 0 if self.early_stop else score == score).nonzero().squeeze(1)
+            if len(left) == 0:
+                break
+            start = restart if self.random_start else None
+            method = _Ascent(norm, self.eps, step, restart=start, early_stop=self.early_stop)
+            found = search(model, problem.take(left), method, self.steps)
+            better = found.score < score[left]
+            point[left[better]], score[left[better]] = found.point[better], found.score[better]
+        return point
+
+
+@dataclass(frozen=True)
+class MIFGSM(Attack):
+    """Momentum iterative FGSM: steps along a decaying sum of L1-normalised gradients.
+
+    Dong et al. 2018, arXiv 1710.06081.
+
+    Args:
+        norm: "linf", "l2" or "l1".
+        eps: radius of the ball, in pixel units of [0,1].
+        steps: gradients per row.
+        step_size: length of a step in the same norm; eps / steps by default, as in the paper.
+        decay: weight of the momentum, at least 0.
+        early_stop: let a row go once it is fooled. Off, all steps are made and the point with the best margin
+            is returned.
+
+    Raises:
+        ValueError: a parameter out of range; see `Attack` for inputs.
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> x = torch.full((3, 1, 2, 2), 0.5)
+    >>> adv = MIFGSM(eps=0.1)(net, x, torch.tensor([0, 1, 0]))
+    >>> bool(((adv - x).abs() <= 0.1 + 1e-6).all())
+    True
+    """
+
+    name: ClassVar[str] = "mifgsm"
+    title: ClassVar[str] = "MI-FGSM"
+    paper: ClassVar[str] = "Dong et al. 2018, arXiv 1710.06081"
+
+    norm: str = "linf"
+    eps: float = 8 / 255
+    steps: int = 10
+    step_size: float | None = None
+    decay: float = 1.0
+    early_stop: bool = True
+
+    def __post_init__(self) -> None:
+        _check_steps(self.norm, self.eps, self.steps, self.step_size)
+        number = isinstance(self.decay, int | float) and 0 <= self.decay < float("inf")
+        require(number, f"decay must be a number of at least 0, got {self.decay!r}")
+
+    def run(self, model: Classifier, problem: Problem) -> Tensor:
+        step = self.step_size or self.eps / self.steps
+        method = _Ascent(norms.get(self.norm), self.eps, step, decay=self.decay, early_stop=self.early_stop)
+        return search(model, problem, method, self.steps).point
+
+
+def _check_steps(norm: str, eps: float, steps: int, step_size: float | None) -> None:
+    check_eps(norm, eps)
+    check_count("steps", steps)
+    number = step_size is None or (isinstance(step_size, int | float) and 0 < step_size < float("inf"))
+    require(number, f"step_size must be a positive number, got {step_size!r}")

@@ -1,0 +1,197 @@
+"""The model under attack: a frozen network on pixels in [0,1] that counts what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PRECISIONS = ("fp32", "bf16")
+
+
+class Classifier:
+    """Any `nn.Module` as a classifier of pictures in [0,1].
+
+    The normalisation is folded in, so an ε means pixels. The network is used as it stands, not copied: while a
+    query runs it is in eval mode with its parameters out of the autograd graph (only the input's gradient is
+    wanted), and afterwards mode and `requires_grad` are as they were.
+
+    Args:
+        net: maps [B, C, H, W] to logits [B, K], K >= 2.
+        mean, std: one number or one per channel, in pixel units; the network sees `(x - mean) / std`.
+        labels: K class names, in order.
+        precision: of `gradient`; "bf16" takes it under autocast. `logits` is always full precision.
+
+    Attributes:
+        forwards, backwards: samples sent through the network, and back through it, so far.
+        listener: called after every query, for a progress display; None by default.
+
+    Raises:
+        ValueError: not a module, std not positive, a wrong precision; on a query, an output that is not a
+            finite-enough [B, K] tensor of floats.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    >>> model = Classifier(net, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    >>> model.logits(torch.rand(2, 3, 2, 2)).shape, model.forwards
+    (torch.Size([2, 3]), 2)
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        labels: Sequence[str] | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        if not isinstance(net, nn.Module):
+            raise ValueError(f"a Classifier wraps a torch.nn.Module, not {type(net).__name__}")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
+        self.net = net
+        self.mean = _per_channel("mean", mean)
+        self.std = _per_channel("std", std)
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(f"std must be positive, got {self.std}")
+        self.labels = None if labels is None else tuple(str(label) for label in labels)
+        self.precision = precision
+        self.forwards = 0
+        self.backwards = 0
+        self.listener: Callable[[], None] | None = None
+        self._depth = 0
+        # channels_last is the faster layout, but a forward that calls .view() fails on it: tried once, then known.
+        self._channels_last: bool | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights lie; the CPU if it has none."""
+        tensor = next(_tensors(self.net), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Floating type of the weights; None if there are none."""
+        return next((t.dtype for t in _tensors(self.net) if t.is_floating_point()), None)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Eval mode and no parameter in the graph inside, everything as it was afterwards; may be nested."""
+        if self._depth:
+            yield
+            return
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        modes = [(module, module.training) for module in self.net.modules()]
+        self._depth += 1
+        try:
+            if any(mode for _, mode in modes):
+                try:
+                    self.net.eval()
+                except NotImplementedError:  # an exported program has its mode baked in
+                    modes = []
+            for parameter in trained:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            self._depth -= 1
+            for parameter in trained:
+                parameter.requires_grad_(True)
+            for module, mode in modes:
+                if module.training != mode:
+                    module.training = mode
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Full-precision logits [B, K] of x [B, C, H, W] in [0,1], without a graph."""
+        with self.frozen(), torch.no_grad():
+            out = self._forward(x)
+        self._tell()
+        return out
+
+    def gradient(self, x: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [B, K], objective(logits) [B] and its gradient with respect to x, shaped like x.
+
+        Rows are independent in eval mode, so one backward pass of the sum gives every row its own gradient.
+        Entries of the gradient that are NaN count as zero: the search goes on along the others.
+        """
+        with self.frozen(), torch.inference_mode(False), torch.enable_grad():
+            point = x.detach().clone() if x.is_inference() else x.detach()
+            point = self._laid_out(point).requires_grad_()
+            try:
+                logits = self._forward(point, self.precision)
+            except RuntimeError:
+                if not self._channels_last:
+                    raise
+                self._channels_last = False
+                point = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+                logits = self._forward(point, self.precision)
+            value = objective(logits)
+            if not value.requires_grad:
+                raise ValueError(
+                    "the model gives no gradient: its output does not depend on its input through "
+                    "differentiable operations"
+                )
+            (grad,) = torch.autograd.grad(value.sum(), point, allow_unused=True)
+        self.backwards += len(x)
+        grad = torch.zeros_like(x) if grad is None else torch.nan_to_num_(grad.contiguous(), nan=0.0)
+        self._tell()
+        return logits.detach(), value.detach(), grad
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[1] == 1 or self._channels_last is False:
+            return x
+        self._channels_last = True
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def _forward(self, x: Tensor, precision: str = "fp32") -> Tensor:
+        self.forwards += len(x)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            out: Any = self.net(self._normalised(x))
+        if not isinstance(out, Tensor):
+            raise ValueError(
+                f"the model returned a {type(out).__name__}, not a tensor of logits: wrap it in a module that "
+                "returns the logits alone"
+            )
+        if out.dim() != 2 or len(out) != len(x) or out.shape[1] < 2 or not out.is_floating_point():
+            raise ValueError(
+                f"the model returned {out.dtype} of shape {tuple(out.shape)} for {len(x)} pictures; "
+                f"logits of shape [{len(x)}, classes] are needed, with at least two classes"
+            )
+        if self.labels is not None and out.shape[1] != len(self.labels):
+            raise ValueError(f"the model returned {out.shape[1]} classes, but {len(self.labels)} labels were given")
+        out = out.to(torch.promote_types(out.dtype, torch.float32))
+        if torch.isnan(out).any():
+            raise ValueError("the model returned NaN: its weights or its preprocessing are broken")
+        return out
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        for numbers, apply in ((self.mean, torch.sub), (self.std, torch.div)):
+            if numbers is not None:
+                if x.dim() > 1 and len(numbers) not in (1, x.shape[1]):
+                    raise ValueError(f"mean and std have {len(numbers)} channels, the pictures {x.shape[1]}")
+                x = apply(x, torch.tensor(numbers, dtype=x.dtype, device=x.device).view(-1, *[1] * (x.dim() - 2)))
+        return x
+
+    def _tell(self) -> None:
+        if self.listener is not None:
+            self.listener()
+
+
+def as_classifier(model: Classifier | nn.Module) -> Classifier:
+    """The model itself, or a bare module wrapped with no normalisation."""
+    return model if isinstance(model, Classifier) else Classifier(model)
+
+
+def _tensors(net: nn.Module) -> Iterator[Tensor]:
+    yield from net.parameters()
+    yield from net.buffers()
+
+
+def _per_channel(name: str, numbers: float | Sequence[float] | None) -> tuple[float, ...] | None:
+    if numbers is None:
+        return None
+    out = (float(numbers),) if isinstance(numbers, int | float) else tuple(float(number) for number in numbers)
+    if not out or any(number != number or abs(number) == float("inf") for number in out):
+        raise ValueError(f"{name} needs one finite number or one per channel, got {numbers!r}")
+    return out

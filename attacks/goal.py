@@ -1,0 +1,56 @@
+"""What an attack wants: a label left behind, or a target reached, as a margin and as a loss per row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Leave `classes` (untargeted) or reach them (targeted); int64 [B]."""
+
+    classes: Tensor
+    targeted: bool
+    highest: int  # of the classes: known on the host, so that checking it costs no wait for the device
+
+    @classmethod
+    def of(cls, classes: Tensor, targeted: bool) -> Goal:
+        return cls(classes, targeted, int(classes.max()) if len(classes) else 0)
+
+    def margin(self, logits: Tensor) -> Tensor:
+        """How far each row is from the goal, in logits [B]; negative once it is reached.
+
+        A tie is not reached: which class wins it is an accident of argmax.
+        """
+        own = self._own(logits)
+        other = self._others(logits).amax(1)
+        return other - own if self.targeted else own - other
+
+    def loss(self, logits: Tensor) -> Tensor:
+        """What an ascent raises [B]: the cross-entropy's argument, logsumexp of the rivals against the class.
+
+        Cross-entropy is softplus of this, so both have the same gradient direction in every row; but this one
+        does not saturate. The float32 cross-entropy of a confident model is exactly 0 with a gradient of 0,
+        which is how many a defence has looked robust.
+        """
+        own = self._own(logits)
+        rivals = torch.logsumexp(self._others(logits), 1)
+        return own - rivals if self.targeted else rivals - own
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """-log softmax of the class, per row [B]."""
+        return torch.logsumexp(logits, 1) - self._own(logits)
+
+    def take(self, keep: Tensor) -> Goal:
+        return Goal(self.classes[keep], self.targeted, self.highest)
+
+    def _own(self, logits: Tensor) -> Tensor:
+        if self.highest >= logits.shape[1]:
+            raise ValueError(f"class {self.highest} asked of a model that has {logits.shape[1]} classes")
+        return logits.gather(1, self.classes[:, None]).squeeze(1)
+
+    def _others(self, logits: Tensor) -> Tensor:
+        return logits.scatter(1, self.classes[:, None], -torch.inf)

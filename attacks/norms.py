@@ -1,0 +1,204 @@
+"""The maths of the L∞, L2 and L1 balls, cut by the box [0,1]: size, project, steepest, sample.
+
+Everything works on rows [B, ...] and needs no loop over the rows. A perturbation r of x stays in the box where
+`low <= r <= high` with `low = -x <= 0` and `high = 1 - x >= 0`. Projections are the exact Euclidean ones onto
+ball ∩ box, not one after the other: on pictures with many black or white pixels (all of MNIST) the two differ,
+and with the exact one the whole budget goes where there is room.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+_ROUNDS = 60  # of a root search; it ends earlier, at the first round that changes nothing
+
+
+class Norm(ABC):
+    """One p-norm on rows [B, ...], computed over all axes but the first."""
+
+    name: ClassVar[str]
+    symbol: ClassVar[str]
+
+    @abstractmethod
+    def size(self, r: Tensor) -> Tensor:
+        """Norm of each row [B]."""
+
+    @abstractmethod
+    def project(self, r: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+        """The point of {|r'| <= eps, low <= r' <= high} nearest to r in Euclidean distance."""
+
+    @abstractmethod
+    def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+        """The r of that set with the largest inner product with g: the exact optimum on a linear model."""
+
+    @abstractmethod
+    def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
+        """One draw of shape `shape`, uniform in the ball, float32 on the CPU."""
+
+    def point(self, x: Tensor, r: Tensor, eps: float) -> Tensor:
+        """x + r with r projected, as a point whose distance from x, measured exactly, is within eps.
+
+        Adding r to x rounds each pixel; over 150,000 pixels this can leave an L1 ball by more than 1e-6, so the
+        size is measured again in double precision and the row drawn in where it is over.
+        """
+        z = (x + self.project(r, eps, -x, 1 - x)).clamp_(0, 1)
+        for _ in range(4):
+            size = self.size((z - x).double())
+            over = size > eps
+            if not over.any():
+                break
+            shrink = torch.where(over, eps / size * (1 - 1e-7), 1.0).to(x.dtype)
+            z = (x + (z - x) * _column(shrink, x)).clamp_(0, 1)
+        return z
+
+
+class _Linf(Norm):
+    name = "linf"
+    symbol = "L∞"
+
+    def size(self, r: Tensor) -> Tensor:
+        return r.flatten(1).abs().amax(1)
+
+    def project(self, r: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+        return r.clamp(-eps, eps).clamp_(low, high)
+
+    def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+        return g.sign().mul_(eps).clamp_(low, high)
+
+    def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
+        return torch.empty(shape).uniform_(-eps, eps, generator=generator)
+
+    def point(self, x: Tensor, r: Tensor, eps: float) -> Tensor:
+        return torch.add(x, r.clamp(-eps, eps)).clamp_(0, 1)
+
+
+class _L2(Norm):
+    name = "l2"
+    symbol = "L2"
+
+    def size(self, r: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(r.flatten(1), dim=1)
+
+    def project(self, r: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+        boxed = r.clamp(low, high)
+        outside = self.size(boxed) > eps
+        if outside.any():
+            rows, cap = r[outside], torch.where(r > 0, high, -low)[outside]
+            boxed[outside] = _fill(rows.abs(), cap, eps, at_most=1.0) * rows.sign()
+        return boxed
+
+    def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+        # Scaled by its largest entry first: the squares of a tiny gradient underflow.
+        top = _column(g.flatten(1).abs().amax(1), g)
+        g = torch.where(top > 0, g / top, 0.0)
+        return _fill(g.abs(), torch.where(g > 0, high, -low), eps, at_most=math.inf) * g.sign()
+
+    def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
+        direction = torch.randn(shape, generator=generator)
+        radius = eps * torch.rand((), generator=generator) ** (1 / direction.numel())
+        return direction * (radius / direction.norm())
+
+
+class _L1(Norm):
+    name = "l1"
+    symbol = "L1"
+
+    def size(self, r: Tensor) -> Tensor:
+        return r.flatten(1).abs().sum(1)
+
+    def project(self, r: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+        boxed = r.clamp(low, high)
+        outside = self.size(boxed) > eps
+        if outside.any():
+            rows, cap = r[outside], torch.where(r > 0, high, -low)[outside]
+            boxed[outside] = _shrink(rows.abs(), cap, eps) * rows.sign()
+        return boxed
+
+    def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+        room = torch.where(g > 0, high, -low).flatten(1)
+        gain = torch.where(room > 0, g.flatten(1).abs(), 0.0)
+        # The largest gains are filled first, each as far as the box lets it: usually a few dozen of them.
+        k = min(gain.shape[1], 4 * math.ceil(eps) + 64)
+        while True:
+            gains, order = gain.topk(k, dim=1)
+            rooms = room.gather(1, order) * (gains > 0)
+            if k == gain.shape[1] or (rooms.sum(1) >= eps).all():
+                break
+            k = min(gain.shape[1], 8 * k)
+        filled = (eps - (rooms.cumsum(1) - rooms)).clamp_(min=0).minimum(rooms)
+        return torch.zeros_like(room).scatter_(1, order, filled).view_as(g) * g.sign()
+
+    def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
+        # Exponential gaps, one more than there are coordinates, make the share uniform in the simplex.
+        gaps = torch.empty(math.prod(shape) + 1).exponential_(generator=generator)
+        signs = torch.randint(0, 2, shape, generator=generator) * 2 - 1
+        return signs * (gaps[:-1] * (eps / gaps.sum())).view(shape)
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    """[B] shaped to broadcast against like [B, ...]."""
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def _fill(u: Tensor, cap: Tensor, eps: float, *, at_most: float) -> Tensor:
+    """min(t·u, cap) with the t <= at_most at which its L2 norm is eps (all of cap if it never gets there).
+
+    The set of capped entries only grows as t does, so taking t from the entries that are still free climbs to
+    the root from below and ends after a few rounds.
+    """
+    shape, u, cap = u.shape, u.flatten(1), cap.flatten(1)
+    free = (u > 0) & (cap > 0)
+    capped = t = u.new_zeros(len(u))
+    squares, caps = u.square(), cap.square()
+    for _ in range(_ROUNDS):
+        rest = (eps * eps - capped).clamp_(min=0)
+        weight = (squares * free).sum(1)
+        t = torch.where(weight > 0, (rest / weight).sqrt(), torch.where(rest > 0, math.inf, t))
+        full = free & (u * t[:, None] >= cap)
+        if not full.any():
+            break
+        free = free & ~full
+        capped = capped + (caps * full).sum(1)
+    # 0 · inf: an entry that does not pull is not moved.
+    scaled = torch.where(u > 0, u * t.clamp(max=at_most)[:, None], 0.0)
+    return torch.minimum(scaled, cap).view(shape)
+
+
+def _shrink(u: Tensor, cap: Tensor, eps: float) -> Tensor:
+    """clip(u - λ, 0, cap) with the λ >= 0 at which its sum is eps; the sum at λ = 0 is known to be larger.
+
+    The sum falls piecewise linearly in λ. Newton's step lands on the root once the right piece is found; where
+    it leaves the bracket, bisection takes over.
+    """
+    shape, u, cap = u.shape, u.flatten(1), cap.flatten(1)
+    low, high = u.new_zeros(len(u)), u.amax(1)
+    lam = low
+    for _ in range(_ROUNDS):
+        moved = u - lam[:, None]
+        inside = (moved > 0) & (moved < cap)
+        gap = moved.clamp(min=0).minimum(cap).sum(1) - eps
+        if (gap.abs() <= 1e-7 * eps).all():
+            break
+        low, high = torch.where(gap > 0, lam, low), torch.where(gap < 0, lam, high)
+        newton = lam + gap / inside.sum(1).clamp(min=1)
+        proposal = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        if torch.equal(proposal, lam):
+            break
+        lam = proposal
+    # The end of the bracket that is inside the ball.
+    return (u - torch.where(gap > 0, high, lam)[:, None]).clamp_(min=0).minimum(cap).view(shape)
+
+
+NORMS: dict[str, Norm] = {norm.name: norm for norm in (_Linf(), _L2(), _L1())}
+
+
+def get(name: str) -> Norm:
+    """The norm called linf, l2 or l1."""
+    if name not in NORMS:
+        raise ValueError(f"norm is one of {', '.join(NORMS)}, not {name!r}")
+    return NORMS[name]
