@@ -28,6 +28,7 @@ class _Ascent:
     eps: float
     step: float
     decay: float | None = None
+    single: bool = False  # the one step is all there is
     restart: int | None = None  # which random start; None starts at x
     early_stop: bool = True
 
@@ -59,7 +60,7 @@ class _Ascent:
         if self.early_stop and state.counts:
             state.done = seen.margin < 0
         x, z = problem.x, state.point
-        move = self.norm.steepest(uphill, self.step, -z, 1 - z)
+        move = (self.norm.steepest if self.single else self.norm.step)(uphill, self.step, -z, 1 - z)
         state.point = self.norm.point(x, z + move - x, self.eps)
         state.counts = True
 
@@ -96,7 +97,7 @@ class FGSM(Attack):
         check_eps(self.norm, self.eps)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        return search(model, problem, _Ascent(norms.get(self.norm), self.eps, self.eps), 1).point
+        return search(model, problem, _Ascent(norms.get(self.norm), self.eps, self.eps, single=True), 1).point
 
 
 @dataclass(frozen=True)

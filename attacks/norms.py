@@ -36,6 +36,10 @@ class Norm(ABC):
     def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
         """The r of that set with the largest inner product with g: the exact optimum on a linear model."""
 
+    def step(self, g: Tensor, length: float, low: Tensor, high: Tensor) -> Tensor:
+        """A move of that length uphill along g, to be repeated many times; the steepest one where that is good."""
+        return self.steepest(g, length, low, high)
+
     @abstractmethod
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         """One draw of shape `shape`, uniform in the ball, float32 on the CPU."""
@@ -132,6 +136,18 @@ class _L1(Norm):
             k = min(gain.shape[1], 8 * k)
         filled = (eps - (rooms.cumsum(1) - rooms)).clamp_(min=0).minimum(rooms)
         return torch.zeros_like(room).scatter_(1, order, filled).view_as(g) * g.sign()
+
+    def step(self, g: Tensor, length: float, low: Tensor, high: Tensor) -> Tensor:
+        # The steepest step pushes a pixel or two to the edge of the box, where the gradient that chose them no
+        # longer holds: on a deep network it hardly gets anywhere. Spread over the top 1 % in proportion to the
+        # gradient it is the strongest of those tried (sign or proportion; 0.1 to 100 %) on ImageNet photographs,
+        # and still converges to the optimum of a linear model.
+        room = torch.where(g > 0, high, -low).flatten(1)
+        gain = torch.where(room > 0, g.flatten(1).abs(), 0.0)
+        gains, order = gain.topk(max(1, gain.shape[1] // 100), dim=1)
+        share = gains / gains.sum(1, keepdim=True).clamp(min=torch.finfo(g.dtype).tiny)
+        move = torch.zeros_like(room).scatter_(1, order, share * length)
+        return move.minimum(room).view_as(g) * g.sign()
 
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         # Exponential gaps, one more than there are coordinates, make the share uniform in the simplex.

@@ -13,6 +13,7 @@ import json
 import math
 import types
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -228,33 +229,65 @@ class AuditRecord:
 
     def to_json(self) -> str:
         """The record as JSON text, with a digest of its content."""
-        body = dataclasses.asdict(self)
+        plain = json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
+        # A file name that is not UTF-8 reaches Python with lone surrogates, which no UTF-8 file can hold.
+        body = json.loads(plain.encode("utf-8", "replace"))
         return json.dumps({**body, "digest": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote; RecordError says in one sentence why it cannot."""
         try:
-            body = json.loads(text, parse_constant=_no_constant)
+            return cls._read(text)
+        except RecursionError:
+            raise RecordError("not a robustkit report: it is nested too deep") from None
+
+    @classmethod
+    def _read(cls, text: str) -> Self:
+        try:
+            body = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+            text.encode("utf-8")
         except ValueError as error:
             raise RecordError(f"not a whole JSON document ({error}): was the file cut short?") from None
         if not isinstance(body, dict) or "version" not in body:
             raise RecordError("not a robustkit report: it has no version")
         if body["version"] != VERSION:
             raise RecordError(
-                f"report of version {body['version']!r}, this robustkit reads version {VERSION}: "
+                f"report of version {repr(body['version'])[:40]}, this robustkit reads version {VERSION}: "
                 "redraw it with the robustkit that wrote it, or run the audit again"
             )
         digest = body.pop("digest", None)
         _validate(body)
-        if digest != _digest(body):
+        try:
+            same = digest == _digest(body)
+        except UnicodeEncodeError:
+            same = False  # an escaped lone surrogate: to_json writes none
+        if not same:
             raise RecordError("its content does not match its digest: it was edited after the audit wrote it")
         record: Self = _build(cls, body)
+        from .check import contradiction
+
+        fault = contradiction(record)
+        if fault is not None:
+            raise RecordError(f"its figures contradict each other: {fault}")
         return record
 
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"the number {digits[:20]} is too large")
+    return number
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > 19:  # beyond 64 bits nothing here is meant, and float() would overflow
+        raise ValueError(f"the number {digits[:20]}… is too large")
+    return int(digits)
 
 
 def _digest(body: dict[str, Any]) -> str:
@@ -272,10 +305,30 @@ def schema() -> dict[str, Any]:
 def _validate(body: dict[str, Any]) -> None:
     import jsonschema
 
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema()).iter_errors(body))
+    error = jsonschema.exceptions.best_match(_validator()(schema()).iter_errors(body))
     if error is not None:
         where = "/".join(str(part) for part in error.absolute_path) or "the top level"
-        raise RecordError(f"not a report of version {VERSION}: at {where}, {error.message[:200]}")
+        raise RecordError(f"not a report of version {VERSION}: at {where[:80]}, {error.message[:200]}")
+
+
+@cache
+def _validator() -> Any:
+    """Draft 2020-12, with a short cut for columns of numbers: item by item they take seconds."""
+    import jsonschema
+
+    draft = jsonschema.Draft202012Validator
+    kinds = {"number": (int, float), "integer": (int,), "null": (types.NoneType,)}
+
+    def items(validator: Any, rule: Any, column: Any, parent: Any) -> Iterator[Any]:
+        names = [rule["type"]] if isinstance(rule.get("type"), str) else rule.get("type", [])
+        if rule.keys() <= {"type", "minimum", "maximum"} and set(names) <= kinds.keys():
+            allowed = {kind for name in names for kind in kinds[name]}
+            low, high = rule.get("minimum", -math.inf), rule.get("maximum", math.inf)
+            if all(type(item) in allowed and (item is None or low <= item <= high) for item in column):
+                return
+        yield from draft.VALIDATORS["items"](validator, rule, column, parent)
+
+    return jsonschema.validators.extend(draft, {"items": items})
 
 
 def _build(kind: Any, value: Any) -> Any:
@@ -290,4 +343,4 @@ def _build(kind: Any, value: Any) -> Any:
     if origin is types.UnionType and value is not None:
         return _build(next(option for option in typing.get_args(kind) if option is not types.NoneType), value)
     # JSON writes 1.0 and 1 alike; the type says which was meant.
-    return float(value) if kind is float else value
+    return kind(value) if kind in (int, float) else value
