@@ -11,5 +11,6 @@ torch.Size([4, 3, 2, 2])
 from .ascent import BIM, FGSM, MIFGSM, PGD
 from .base import Attack
 from .classifier import Classifier
+from .lbfgs import LBFGS
 
-__all__ = ["BIM", "FGSM", "MIFGSM", "PGD", "Attack", "Classifier"]
+__all__ = ["BIM", "FGSM", "LBFGS", "MIFGSM", "PGD", "Attack", "Classifier"]

@@ -11,11 +11,13 @@ from torch import Tensor
 from . import norms
 from .base import Attack, Problem, check_count, check_eps, require
 from .classifier import Classifier
+from .goal import Goal
 from .search import Evaluation, State, row_generator, search
 
 
 @dataclass
 class _Climb(State):
+    goal: Goal
     momentum: Tensor
     counts: bool  # whether the current point may be the answer: the clean picture may not
 
@@ -32,7 +34,7 @@ class _Ascent:
     restart: int | None = None  # which random start; None starts at x
     early_stop: bool = True
 
-    def begin(self, model: Classifier, problem: Problem) -> _Climb:
+    def begin(self, problem: Problem) -> _Climb:
         x = problem.x
         point = x.clone()
         if self.restart is not None:
@@ -43,10 +45,10 @@ class _Ascent:
             point = self.norm.point(x, torch.stack(draws).to(x), self.eps)
         done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         momentum = torch.zeros_like(x) if self.decay is not None else x.new_zeros(len(x))
-        return _Climb(point, done, momentum, counts=self.restart is not None)
+        return _Climb(point, done, problem.goal, momentum, counts=self.restart is not None)
 
-    def objective(self, problem: Problem, logits: Tensor) -> Tensor:
-        return problem.goal.loss(logits)
+    def objective(self, state: _Climb, logits: Tensor) -> Tensor:
+        return state.goal.loss(logits)
 
     def score(self, problem: Problem, state: _Climb, margin: Tensor) -> Tensor:
         return margin if state.counts else torch.full_like(margin, torch.inf)
@@ -184,7 +186,9 @@ class PGD(Attack):
     def __post_init__(self) -> None:
         _check_steps(self.norm, self.eps, self.steps, self.step_size)
         check_count("restarts", self.restarts)
-        require(self.random_start or self.restarts == 1, "restarts without random_start would all be the same")
+        require(
+            self.random_start or self.restarts == 1, "restarts without random_start would all be the same"
+        )
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm, step = norms.get(self.norm), self.step_size or 2.5 * self.eps / self.steps

@@ -96,7 +96,10 @@ def check_eps(norm: str, eps: float) -> None:
     norms.get(norm)
     number = isinstance(eps, int | float) and not isinstance(eps, bool) and 0 < eps < float("inf")
     require(number, f"eps must be a positive number, got {eps!r}")
-    require(norm != "linf" or eps <= 1, f"eps is in pixel units of [0,1], so at most 1 in linf, got {eps} (8/255?)")
+    require(
+        norm != "linf" or eps <= 1,
+        f"eps is in pixel units of [0,1], so at most 1 in linf, got {eps} (8/255?)",
+    )
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:
@@ -110,15 +113,21 @@ def _checked(
     require(isinstance(x, Tensor) and isinstance(y, Tensor), "x and y must be tensors")
     require(x.dtype in (torch.float32, torch.float64), f"x must be float32 or float64, got {x.dtype}")
     require(
-        model.dtype in (None, x.dtype), f"x is {x.dtype} but the model's weights are {model.dtype}: convert one"
+        model.dtype in (None, x.dtype),
+        f"x is {x.dtype} but the model's weights are {model.dtype}: convert one",
     )
     require(x.dim() in (2, 4), f"x must have shape [B, C, H, W], got {tuple(x.shape)}")
     require(x.numel() > 0 or len(x) == 0, f"x has an empty axis: {tuple(x.shape)}")
-    require(model.dtype is None or x.device == model.device, f"x is on {x.device}, the model on {model.device}")
+    require(
+        model.dtype is None or x.device == model.device, f"x is on {x.device}, the model on {model.device}"
+    )
     if len(x):
         low, high = (float(bound) for bound in torch.aminmax(x.detach()))
         require(low == low and high == high, "x holds NaN")
-        require(0 <= low and high <= 1, f"x must lie in [0,1], got [{low:.4g}, {high:.4g}]: pass it not normalised")
+        require(
+            0 <= low and high <= 1,
+            f"x must lie in [0,1], got [{low:.4g}, {high:.4g}]: pass it not normalised",
+        )
     check_count("seed", seed, 0)
     y = _column("y", y, x, "labels")
     if target is not None:

@@ -29,15 +29,17 @@ class State:
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 setattr(self, field.name, value[keep])
+            elif hasattr(value, "take"):
+                setattr(self, field.name, value.take(keep))
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What the model said of the current points."""
 
-    margin: Tensor  # [B], negative where the goal is reached; full precision wherever that is claimed
+    margin: Tensor  # [B], negative where the goal is reached; full precision wherever a new best is claimed
     value: Tensor  # [B], the objective
-    gradient: Tensor  # like the points; zero in the last round, in which nothing steps any more
+    gradient: Tensor  # of the value, like the points
 
 
 S = TypeVar("S", bound=State)
@@ -46,10 +48,10 @@ S = TypeVar("S", bound=State)
 class Method(Protocol[S]):
     """What an attack adds to the loop."""
 
-    def begin(self, model: Classifier, problem: Problem) -> S:
+    def begin(self, problem: Problem) -> S:
         """The first points."""
 
-    def objective(self, problem: Problem, logits: Tensor) -> Tensor:
+    def objective(self, state: S, logits: Tensor) -> Tensor:
         """What is differentiated [B]."""
 
     def score(self, problem: Problem, state: S, margin: Tensor) -> Tensor:
@@ -78,7 +80,7 @@ def search(model: Classifier, problem: Problem, method: Method[S], gradients: in
     """Run `method` for at most `gradients` gradients a row, and evaluate the last point too."""
     best = Best(problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf))
     rows = torch.arange(len(problem.x), device=problem.x.device)
-    state = method.begin(model, problem)
+    state = method.begin(problem)
     # Packing reads `done` back from the device: every round on the CPU, seldom where that stalls a queue.
     interval = 1 if problem.x.device.type == "cpu" else 4
     for turn in range(gradients + 1):
@@ -88,28 +90,24 @@ def search(model: Classifier, problem: Problem, method: Method[S], gradients: in
             state.take(keep)
         if len(rows) == 0:
             break
-        last = turn == gradients
-        seen = _evaluate_last(model, problem, state) if last else _evaluate(model, problem, state, method)
-        best.offer(rows, state.point, method.score(problem, state, seen.margin))
-        if not last:
-            method.advance(problem, state, seen)
+        if turn == gradients:  # the last point is evaluated too, without a gradient
+            margin = problem.goal.margin(model.logits(state.point))
+            best.offer(rows, state.point, method.score(problem, state, margin))
+            break
+        logits, value, gradient = model.gradient(
+            state.point, lambda out, now=state: method.objective(now, out)
+        )
+        margin = problem.goal.margin(logits)
+        score = method.score(problem, state, margin)
+        if model.precision != "fp32":
+            # What rounded arithmetic claims is judged again before it counts or a row is let go.
+            claims = ((margin < 0) & (score < best.score[rows])).nonzero().squeeze(1)
+            if len(claims):
+                margin[claims] = problem.goal.take(claims).margin(model.logits(state.point[claims]))
+                score = method.score(problem, state, margin)
+        best.offer(rows, state.point, score)
+        method.advance(problem, state, Evaluation(margin, value, gradient))
     return best
-
-
-def _evaluate(model: Classifier, problem: Problem, state: S, method: Method[S]) -> Evaluation:
-    logits, value, gradient = model.gradient(state.point, lambda out: method.objective(problem, out))
-    margin = problem.goal.margin(logits)
-    if model.precision != "fp32":
-        # A claim of success from rounded arithmetic is checked before a row is let go.
-        claims = (margin < 0).nonzero().squeeze(1)
-        if len(claims):
-            margin[claims] = problem.goal.take(claims).margin(model.logits(state.point[claims]))
-    return Evaluation(margin, value, gradient)
-
-
-def _evaluate_last(model: Classifier, problem: Problem, state: State) -> Evaluation:
-    margin = problem.goal.margin(model.logits(state.point))
-    return Evaluation(margin, margin, torch.zeros_like(state.point))
 
 
 def row_generator(seed: int, sample: int, stream: int) -> torch.Generator:

@@ -13,10 +13,8 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from typing import Any, Self
 
 VERSION = 1
@@ -155,7 +153,9 @@ class Samples:
     labels: list[int]
     predictions: list[int]
     confidences: list[float]
-    distances: list[float | None]  # worst case: the smallest over all attacks, in the audit's norm; 0 if wrong before
+    distances: list[
+        float | None
+    ]  # worst case: the smallest over all attacks, in the audit's norm; 0 if wrong before
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,10 @@ class AuditRecord:
         plain = json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
         # A file name that is not UTF-8 reaches Python with lone surrogates, which no UTF-8 file can hold.
         body = json.loads(plain.encode("utf-8", "replace"))
-        return json.dumps({**body, "digest": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return (
+            json.dumps({**body, "digest": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False)
+            + "\n"
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -257,7 +260,12 @@ class AuditRecord:
                 "redraw it with the robustkit that wrote it, or run the audit again"
             )
         digest = body.pop("digest", None)
-        _validate(body)
+        from .check import contradiction
+        from .schema import violation
+
+        fault = violation(body)
+        if fault is not None:
+            raise RecordError(f"not a report of version {VERSION}: {fault}")
         try:
             same = digest == _digest(body)
         except UnicodeEncodeError:
@@ -265,8 +273,6 @@ class AuditRecord:
         if not same:
             raise RecordError("its content does not match its digest: it was edited after the audit wrote it")
         record: Self = _build(cls, body)
-        from .check import contradiction
-
         fault = contradiction(record)
         if fault is not None:
             raise RecordError(f"its figures contradict each other: {fault}")
@@ -295,52 +301,27 @@ def _digest(body: dict[str, Any]) -> str:
     return "sha256:" + hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-@cache
-def schema() -> dict[str, Any]:
-    """The JSON schema of report.json, as shipped beside this file."""
-    loaded: dict[str, Any] = json.loads(resources.files(__package__).joinpath("schema.json").read_text("utf-8"))
-    return loaded
-
-
-def _validate(body: dict[str, Any]) -> None:
-    import jsonschema
-
-    error = jsonschema.exceptions.best_match(_validator()(schema()).iter_errors(body))
-    if error is not None:
-        where = "/".join(str(part) for part in error.absolute_path) or "the top level"
-        raise RecordError(f"not a report of version {VERSION}: at {where[:80]}, {error.message[:200]}")
-
-
-@cache
-def _validator() -> Any:
-    """Draft 2020-12, with a short cut for columns of numbers: item by item they take seconds."""
-    import jsonschema
-
-    draft = jsonschema.Draft202012Validator
-    kinds = {"number": (int, float), "integer": (int,), "null": (types.NoneType,)}
-
-    def items(validator: Any, rule: Any, column: Any, parent: Any) -> Iterator[Any]:
-        names = [rule["type"]] if isinstance(rule.get("type"), str) else rule.get("type", [])
-        if rule.keys() <= {"type", "minimum", "maximum"} and set(names) <= kinds.keys():
-            allowed = {kind for name in names for kind in kinds[name]}
-            low, high = rule.get("minimum", -math.inf), rule.get("maximum", math.inf)
-            if all(type(item) in allowed and (item is None or low <= item <= high) for item in column):
-                return
-        yield from draft.VALIDATORS["items"](validator, rule, column, parent)
-
-    return jsonschema.validators.extend(draft, {"items": items})
-
-
 def _build(kind: Any, value: Any) -> Any:
-    """JSON value -> the dataclass (or list, dict or scalar) that `kind` names; the schema has been checked."""
+    """JSON value -> the dataclass, list, dict or scalar that `kind` names; the schema was checked."""
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in dataclasses.fields(kind)})  # type: ignore[operator]
-    origin = typing.get_origin(kind)
-    if origin is list:
+    if typing.get_origin(kind) is list:
         (item,) = typing.get_args(kind)
+        scalar = _scalar(item)
+        if scalar is not None:
+            return [None if entry is None else scalar(entry) for entry in value]
         return [_build(item, entry) for entry in value]
-    if origin is types.UnionType and value is not None:
+    scalar = _scalar(kind)
+    if scalar is not None:
+        return None if value is None else scalar(value)
+    if typing.get_origin(kind) is types.UnionType and value is not None:
         return _build(next(option for option in typing.get_args(kind) if option is not types.NoneType), value)
-    # JSON writes 1.0 and 1 alike; the type says which was meant.
-    return kind(value) if kind in (int, float) else value
+    return value
+
+
+@cache
+def _scalar(kind: Any) -> Any:
+    """int or float where `kind` is that, None beside it or not: JSON writes 1.0 and 1 alike."""
+    options = set(typing.get_args(kind) or (kind,)) - {types.NoneType}
+    return options.pop() if options in ({int}, {float}) else None

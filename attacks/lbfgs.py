@@ -1,0 +1,299 @@
+"""The first attack on deep networks: Szegedy et al.'s box-constrained L-BFGS, for a whole batch at once.
+
+Every row is a problem of its own: its history, step length, penalty constant and stop tests. Rows do not wait
+for each other: in one and the same round of the loop one row may shorten its step while another starts on its
+next constant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import Attack, Problem, check_count, require
+from .classifier import Classifier
+from .goal import Goal
+from .penalty import PenaltySearch
+from .search import Best, Evaluation, State, search
+
+_ARMIJO = 1e-4  # share of the predicted decrease that a step must bring
+_SHORTENINGS = 6  # of a step, before its direction is given up
+_CURVATURE = 1e-8  # least cosine of a pair (s, y) that tells something about the Hessian
+_FACTOR = 10.0  # between constants until success and failure bracket the answer
+_BEHIND = 1.1  # times the best size so far: a class that after a solve is still farther is given up
+_CLOSE = 1.1  # ratio of the brackets at which a row's search ends
+
+
+@dataclass
+class _History:
+    """The last steps s and changes y of the gradient, rows first. One slot a round, shared by all rows: a row
+    that did not move in a round has no pair in that round's slot."""
+
+    s: Tensor  # [B, m, n]
+    y: Tensor  # [B, m, n]
+    rho: Tensor  # [B, m], 1 / sᵀy; 0 where there is no pair
+    slot: int = 0
+
+    def take(self, keep: Tensor) -> _History:
+        return _History(self.s[keep], self.y[keep], self.rho[keep], self.slot)
+
+    def push(self, s: Tensor, y: Tensor, valid: Tensor) -> None:
+        self.slot = (self.slot + 1) % self.s.shape[1]
+        self.s[:, self.slot], self.y[:, self.slot] = s, y
+        sy = (s * y).sum(1)
+        valid = valid & (sy > _CURVATURE * s.norm(dim=1) * y.norm(dim=1))
+        self.rho[:, self.slot] = torch.where(valid, 1 / sy, 0.0)
+
+    def shift(self, by: Tensor) -> None:
+        """Add `by` [B] times the identity to the Hessian: what a new constant does to pairs already seen."""
+        rows = (by != 0).nonzero().squeeze(1)
+        if len(rows):
+            s, rho = self.s[rows], self.rho[rows]
+            y = self.y[rows] + by[rows, None, None] * s
+            sy = (s * y).sum(2)
+            held = (rho > 0) & (sy > _CURVATURE * s.norm(dim=2) * y.norm(dim=2))
+            self.y[rows], self.rho[rows] = y, torch.where(held, 1 / sy, 0.0)
+
+    def forget(self, rows: Tensor) -> None:
+        self.rho[rows] = 0.0
+
+    def descent(self, g: Tensor, free: Tensor, scale: Tensor) -> Tensor:
+        """-H g on the free coordinates [B, n], by the two-loop recursion (Nocedal 1980).
+
+        scale [B] is the inverse Hessian's diagonal where no pair says better.
+        """
+        m = self.s.shape[1]
+        order = [(self.slot - age) % m for age in range(m)]  # newest first
+        q = torch.where(free, g, 0.0)
+        weights: dict[int, Tensor] = {}
+        for j in order:
+            if bool((self.rho[:, j] > 0).any()):
+                weights[j] = self.rho[:, j] * torch.linalg.vecdot(self.s[:, j], q)
+                q = torch.addcmul(q, self.y[:, j], -weights[j][:, None]) * free
+        for j in reversed(order):
+            # The newest pair a row has sets the scale of its first guess: written last, it wins.
+            y = self.y[:, j]
+            newest = 1 / (self.rho[:, j] * y.square().sum(1))
+            scale = torch.where(self.rho[:, j] > 0, newest, scale)
+        q = q * scale[:, None]
+        for j in reversed(order):
+            if j in weights:
+                back = weights[j] - self.rho[:, j] * torch.linalg.vecdot(self.y[:, j], q)
+                q = torch.addcmul(q, self.s[:, j], back[:, None]) * free
+        return -q
+
+
+@dataclass
+class _Solve(State):
+    aim: Goal  # the class whose cross-entropy is lowered; what counts as reached is the problem's own goal
+    limit: Tensor  # [B] size of the smallest perturbation towards other classes
+    penalty: PenaltySearch
+    history: _History
+    base: Tensor  # [B, n] the iterate that the current step starts from
+    loss: Tensor  # [B] cross-entropy there, without the penalty: a new constant costs no query
+    slope: Tensor  # [B, n] its gradient
+    fresh: Tensor  # bool [B], no iterate yet
+    move: Tensor  # [B, n] direction
+    length: Tensor  # [B] of the step along it
+    shortened: Tensor  # int64 [B]
+    spent: Tensor  # int64 [B], gradients in the current solve
+    found: Tensor  # bool [B], the goal was reached in the current solve
+    best: Tensor  # [B, n] smallest adversarial point so far, where the next solve starts
+    best_size: Tensor  # [B], inf where there is none
+    best_loss: Tensor
+    best_slope: Tensor
+
+
+@dataclass(frozen=True)
+class _Lbfgs:
+    """Projected L-BFGS on `c * |r|^2 + cross-entropy(x + r, target)` within the box; see `search.Method`."""
+
+    steps: int
+    searches: int
+    memory: int
+    aim: Tensor  # int64 [B]
+    limit: Tensor  # [B]
+
+    def begin(self, problem: Problem) -> _Solve:
+        x = problem.x.flatten(1)
+        rows, n = x.shape
+        flags, zeros = torch.zeros(rows, dtype=torch.bool, device=x.device), x.new_zeros(rows)
+        counts = torch.zeros(rows, dtype=torch.int64, device=x.device)
+        pairs = x.new_zeros(rows, self.memory, n)
+        return _Solve(
+            point=problem.x.clone(),
+            done=flags,
+            aim=Goal.of(self.aim, True),
+            limit=self.limit,
+            penalty=PenaltySearch.start(zeros),
+            history=_History(pairs, pairs.clone(), x.new_zeros(rows, self.memory)),
+            base=x,
+            loss=zeros,
+            slope=x,
+            fresh=~flags,
+            move=x,
+            length=zeros,
+            shortened=counts,
+            spent=counts,
+            found=flags,
+            best=x.clone(),
+            best_size=torch.full_like(zeros, torch.inf),
+            best_loss=zeros,
+            best_slope=x.clone(),
+        )
+
+    def objective(self, state: _Solve, logits: Tensor) -> Tensor:
+        return state.aim.cross_entropy(logits)
+
+    def score(self, problem: Problem, state: _Solve, margin: Tensor) -> Tensor:
+        size = (state.point - problem.x).flatten(1).norm(dim=1)
+        return torch.where(margin < 0, size, torch.inf)
+
+    def advance(self, problem: Problem, state: _Solve, seen: Evaluation) -> None:
+        x, z, slope = problem.x.flatten(1), state.point.flatten(1), seen.gradient.flatten(1)
+        size = (z - x).norm(dim=1)
+        hit = seen.margin < 0
+        state.done = state.done | (hit & (size == 0))  # nothing to do: the picture is there already
+        self._note_best(state, z, slope, seen.value, size, hit)
+
+        c = state.penalty.c
+        begun = c > 0
+        c = torch.where(begun, c, _first_guess(seen.value, slope))
+        state.penalty.c = c
+
+        # Armijo's condition along the projected arc. A fresh solve takes its first point as it is.
+        g = torch.addcmul(state.slope, 2 * c[:, None], state.base - x)
+        before = c * (state.base - x).square().sum(1) + state.loss
+        after = c * size.square() + seen.value
+        drop = torch.linalg.vecdot(g, z - state.base)
+        accepted = state.fresh | (after <= before + _ARMIJO * drop)
+        step = torch.where(state.fresh[:, None], 0.0, z - state.base)
+        change = torch.addcmul(slope - state.slope, 2 * c[:, None], step)
+        state.history.push(step, change, accepted & ~state.fresh)
+        little = ~state.fresh & accepted & (before - after <= 1e-5 * before.abs())
+        state.base = torch.where(accepted[:, None], z, state.base)
+        state.slope = torch.where(accepted[:, None], slope, state.slope)
+        state.loss = torch.where(accepted, seen.value, state.loss)
+        state.fresh = state.fresh & ~accepted
+        state.spent = state.spent + 1
+        state.shortened = torch.where(accepted, 0, state.shortened + 1)
+        stuck = state.shortened > _SHORTENINGS
+
+        ended = stuck | little | (state.spent >= self.steps)
+        self._next_constant(state, ended)
+        self._aim(x, state, accepted | ended)
+        z = (state.base + state.length[:, None] * state.move).clamp_(0, 1)
+        state.point = z.view_as(state.point)
+
+    def _note_best(
+        self, state: _Solve, z: Tensor, slope: Tensor, loss: Tensor, size: Tensor, hit: Tensor
+    ) -> None:
+        better = hit & (size < state.best_size)
+        state.found = state.found | hit
+        rows = better.nonzero().squeeze(1)
+        state.best[rows], state.best_slope[rows] = z[rows], slope[rows]
+        state.best_loss = torch.where(better, loss, state.best_loss)
+        state.best_size = torch.where(better, size, state.best_size)
+
+    def _next_constant(self, state: _Solve, ended: Tensor) -> None:
+        penalty, old = state.penalty, state.penalty.c
+        penalty.judge(ended, state.found, _FACTOR)
+        close = penalty.high < _CLOSE * penalty.low
+        behind = ended & (state.best_size > _BEHIND * state.limit)
+        state.done = state.done | (penalty.tried >= self.searches) | close | behind
+        state.history.shift(2 * (penalty.c - old))
+        # The next solve starts from the smallest adversarial point so far, or goes on where this one ended.
+        again = ended & torch.isfinite(state.best_size)
+        state.base = torch.where(again[:, None], state.best, state.base)
+        state.slope = torch.where(again[:, None], state.best_slope, state.slope)
+        state.loss = torch.where(again, state.best_loss, state.loss)
+        state.spent = torch.where(ended, 0, state.spent)
+        state.shortened = torch.where(ended, 0, state.shortened)
+        state.found = state.found & ~ended
+
+    def _aim(self, x: Tensor, state: _Solve, turned: Tensor) -> None:
+        """A new direction where `turned`, half the step along the old one elsewhere."""
+        c = state.penalty.c
+        g = torch.addcmul(state.slope, 2 * c[:, None], state.base - x)
+        free = ~(((state.base <= 0) & (g > 0)) | ((state.base >= 1) & (g < 0)))
+        scale = 1 / (2 * c)  # the Hessian of the penalty alone
+        move = state.history.descent(g, free, scale)
+        steep = torch.where(free, -g, 0.0)
+        uphill = torch.linalg.vecdot(move, g) > -1e-4 * move.norm(dim=1) * steep.norm(dim=1)
+        state.history.forget((uphill & turned).nonzero().squeeze(1))
+        move = torch.where(uphill[:, None], steep * scale[:, None], move)
+        state.move = torch.where(turned[:, None], move, state.move)
+        state.length = torch.where(turned, 1.0, state.length / 2)
+
+
+def _first_guess(loss: Tensor, slope: Tensor) -> Tensor:
+    """The c at which the minimum lies about where the linearised loss falls to log 2, the boundary of two classes."""
+    steepness = slope.square().sum(1)
+    return steepness / (4 * (loss - 0.69).clamp(min=0.1))
+
+
+@dataclass(frozen=True)
+class LBFGS(Attack):
+    """Box-constrained L-BFGS: the smallest L2 perturbation that reaches a class.
+
+    Szegedy et al. 2014, arXiv 1312.6199: minimise `c * |r|^2 + cross-entropy(x + r, t)` over `x + r` in [0,1]. Here
+    c stands on the size, as in the paper, so the largest c that still succeeds is sought, per row, and each solve
+    starts from the smallest adversarial point so far. Untargeted, t runs over the most likely wrong classes and
+    the smallest perturbation wins; there, any class but the label counts as reached.
+
+    A minimum-norm attack: it has no eps, and a row it cannot fool comes back unchanged, as does one that is
+    where it should be from the start.
+
+    Args:
+        norm: "l2"; the paper's objective has no other.
+        steps: gradients per row in the solve for one c.
+        searches: values of c tried per row and class.
+        memory: pairs kept per row to approximate the Hessian.
+        candidates: untargeted, how many of the most likely wrong classes are tried. A class that after its
+            first solve is still clearly farther than the best one is given up.
+
+    Raises:
+        ValueError: a parameter out of range; see `Attack` for inputs.
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False))
+    >>> _ = net[1].weight.data.copy_(torch.tensor([[3.0, 4.0], [-3.0, -4.0]]))
+    >>> x = torch.tensor([[[[0.5, 0.5]]]])  # logits 3.5 and -3.5: 0.7 away from the boundary
+    >>> adv = LBFGS()(net, x, torch.tensor([0]))
+    >>> round(float((adv - x).norm()), 2)
+    0.7
+    """
+
+    name: ClassVar[str] = "lbfgs"
+    title: ClassVar[str] = "L-BFGS"
+    paper: ClassVar[str] = "Szegedy et al. 2014, arXiv 1312.6199"
+    minimum_norm: ClassVar[bool] = True
+
+    norm: str = "l2"
+    steps: int = 25
+    searches: int = 6
+    memory: int = 5
+    candidates: int = 5
+
+    def __post_init__(self) -> None:
+        require(self.norm == "l2", f"L-BFGS minimises the l2 norm, not {self.norm!r}")
+        for name in ("steps", "searches", "memory", "candidates"):
+            check_count(name, getattr(self, name))
+
+    def run(self, model: Classifier, problem: Problem) -> Tensor:
+        goal = problem.goal
+        if goal.targeted:
+            aims = goal.classes[:, None]
+        else:
+            logits = model.logits(problem.x)
+            rivals = logits.scatter(1, goal.classes[:, None], -torch.inf)
+            aims = rivals.topk(min(self.candidates, logits.shape[1] - 1), dim=1).indices
+        best = Best(problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf))
+        everyone = torch.arange(len(problem.x), device=problem.x.device)
+        for aim in aims.unbind(1):
+            method = _Lbfgs(self.steps, self.searches, self.memory, aim, best.score)
+            found = search(model, problem, method, self.steps * self.searches)
+            best.offer(everyone, found.point, found.score)
+        return best.point

@@ -1,0 +1,73 @@
+"""junit.xml: one test case a gate, so that a CI system shows which condition was not met."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from . import words
+from .record import AuditRecord
+
+
+def render(record: AuditRecord) -> str:
+    """The gates as JUnit XML; those of a run that did not finish are errors, for nothing is established."""
+    whole = record.status == "complete"
+    failures = sum(not gate.passed for gate in record.gates) if whole else 0
+    totals = {
+        "tests": str(len(record.gates)),
+        "failures": str(failures),
+        "errors": str(0 if whole else len(record.gates)),
+        "time": f"{record.run.seconds:.3f}",
+    }
+    root = ElementTree.Element("testsuites", {"name": "robustkit", **totals})
+    suite = ElementTree.SubElement(
+        root,
+        "testsuite",
+        {
+            "name": f"robustkit: {words.clean(record.model.name)} on {words.clean(record.data.name)}",
+            **totals,
+            "skipped": "0",
+            "timestamp": record.run.created.partition("+")[0].rstrip("Z"),
+        },
+    )
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, value in _properties(record):
+        ElementTree.SubElement(
+            properties, "property", {"name": words.clean(name), "value": words.clean(value, 1000)}
+        )
+    for gate in record.gates:
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            {"classname": f"robustkit.{gate.kind}", "name": words.clean(gate.name, 300), "time": "0"},
+        )
+        detail = words.clean(gate.detail, 1000)
+        if not whole:
+            message = "not established: the audit did not finish"
+            ElementTree.SubElement(case, "error", {"message": message, "type": "incomplete"}).text = detail
+        elif not gate.passed:
+            ElementTree.SubElement(case, "failure", {"message": detail, "type": gate.kind}).text = detail
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _properties(record: AuditRecord) -> list[tuple[str, str]]:
+    rows = [
+        ("model", record.model.name),
+        ("model digest", record.model.digest),
+        ("data", record.data.name),
+        ("samples", str(len(record.samples.ids))),
+        ("norm", record.norm),
+        ("seed", str(record.run.seed)),
+        ("attacks", ", ".join(attack.name for attack in record.attacks)),
+        ("clean accuracy", f"{words.share(record.clean)} ({words.interval(record.clean)})"),
+    ]
+    rows += [
+        (f"robust accuracy at {point.text}", f"{words.share(point.robust)} ({words.interval(point.robust)})")
+        for point in record.worst_case
+    ]
+    return [
+        *rows,
+        ("status", record.status),
+        ("command", record.run.command),
+        ("robustkit", record.run.robustkit),
+    ]

@@ -1,0 +1,60 @@
+"""summary.md: the first screen as Markdown, short enough for the summary of a CI job."""
+
+from __future__ import annotations
+
+import re
+
+from . import view, words
+from .record import AuditRecord
+
+_ROWS = 12  # of each table, so that the whole stays under 60 lines
+
+
+def render(record: AuditRecord) -> str:
+    """The summary; names from outside are escaped, so that none can draw a table or a link."""
+    head = view.headline(record)
+    verdict = view.verdict(record)
+    lines = [f"## Robustness of {_safe(record.model.title)}", ""]
+    incomplete = view.incomplete(record)
+    if incomplete:
+        lines += [f"**Incomplete run.** {_safe(incomplete, 1000)}", ""]
+    lines += [f"**{_safe(head.sentence, 1000)}** {_safe(head.takes, 1000)}".rstrip(), ""]
+    lines += [f"{_safe(record.data.title)}; {_safe(view.setting(record), 1000)}.", ""]
+    lines += _table(
+        ["Within", "Right", "Accuracy", "95 % interval"],
+        [[bar.label, bar.kept, bar.share, bar.interval] for bar in view.bars(record, _ROWS)],
+    )
+    attacks = [
+        [words.clean(a.title, 60), words.of(a.success), words.share(a.success), words.interval(a.success)]
+        for a in record.attacks
+    ]
+    if attacks:
+        lines += _table(["Attack", "Broken", "Success", "95 % interval"], attacks[:_ROWS])
+    if verdict.rows:
+        lines += [f"**Gates: {verdict.word.lower()}.** {_safe(verdict.text)}", ""]
+        # What failed comes first, and is never the part left out.
+        rows = sorted(verdict.rows, key=lambda row: row.state == "passed")
+        lines += _table(["Gate", "State", "Detail"], [[r.name, r.word, r.detail] for r in rows[:_ROWS]])
+        if len(rows) > _ROWS:
+            lines += [f"{len(rows) - _ROWS} more gates are in junit.xml.", ""]
+    else:
+        lines += ["No gates were set.", ""]
+    run = record.run
+    skipped = f", {words.count(len(record.data.skipped))} files skipped" if record.data.skipped else ""
+    lines.append(
+        f"Seed {run.seed}, {_safe(run.device)}, {words.duration(run.seconds)}, "
+        f"robustkit {_safe(run.robustkit)}{skipped}. "
+        "Robust accuracy is an upper bound: a stronger attack can only lower it."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    lines += [f"| {' | '.join(_safe(cell, 500) for cell in row)} |" for row in rows]
+    return [*lines, ""]
+
+
+def _safe(text: str, limit: int = 120) -> str:
+    text = re.sub(r"([\\`*_{}\[\]<>#|~&!])", r"\\\1", words.clean(text, limit))
+    return text.replace("://", ":\\//").replace("@", "&#64;")  # no link and no mention of its own accord
