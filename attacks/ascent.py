@@ -186,9 +186,7 @@ class PGD(Attack):
     def __post_init__(self) -> None:
         _check_steps(self.norm, self.eps, self.steps, self.step_size)
         check_count("restarts", self.restarts)
-        require(
-            self.random_start or self.restarts == 1, "restarts without random_start would all be the same"
-        )
+        require(self.random_start or self.restarts == 1, "restarts without random_start would all be the same")
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm, step = norms.get(self.norm), self.step_size or 2.5 * self.eps / self.steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -107,9 +108,7 @@ def check_count(name: str, value: int, least: int = 1) -> None:
     require(whole and value >= least, f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
-def _checked(
-    model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, ids: Tensor | None, seed: int
-) -> Problem:
+def _checked(model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, ids: Tensor | None, seed: int) -> Problem:
     require(isinstance(x, Tensor) and isinstance(y, Tensor), "x and y must be tensors")
     require(x.dtype in (torch.float32, torch.float64), f"x must be float32 or float64, got {x.dtype}")
     require(
@@ -118,12 +117,10 @@ def _checked(
     )
     require(x.dim() in (2, 4), f"x must have shape [B, C, H, W], got {tuple(x.shape)}")
     require(x.numel() > 0 or len(x) == 0, f"x has an empty axis: {tuple(x.shape)}")
-    require(
-        model.dtype is None or x.device == model.device, f"x is on {x.device}, the model on {model.device}"
-    )
+    require(model.dtype is None or x.device == model.device, f"x is on {x.device}, the model on {model.device}")
     if len(x):
         low, high = (float(bound) for bound in torch.aminmax(x.detach()))
-        require(low == low and high == high, "x holds NaN")
+        require(not (math.isnan(low) or math.isnan(high)), "x holds NaN")
         require(
             0 <= low and high <= 1,
             f"x must lie in [0,1], got [{low:.4g}, {high:.4g}]: pass it not normalised",

@@ -159,22 +159,18 @@ class Classifier:
                 f"logits of shape [{len(x)}, classes] are needed, with at least two classes"
             )
         if self.labels is not None and out.shape[1] != len(self.labels):
-            raise ValueError(
-                f"the model returned {out.shape[1]} classes, but {len(self.labels)} labels were given"
-            )
-        out = out.to(torch.promote_types(out.dtype, torch.float32))
-        if torch.isnan(out).any():
+            raise ValueError(f"the model returned {out.shape[1]} classes, but {len(self.labels)} labels were given")
+        logits: Tensor = out.to(torch.promote_types(out.dtype, torch.float32))
+        if torch.isnan(logits).any():
             raise ValueError("the model returned NaN: its weights or its preprocessing are broken")
-        return out
+        return logits
 
     def _normalised(self, x: Tensor) -> Tensor:
         for numbers, apply in ((self.mean, torch.sub), (self.std, torch.div)):
             if numbers is not None:
                 if x.dim() > 1 and len(numbers) not in (1, x.shape[1]):
                     raise ValueError(f"mean and std have {len(numbers)} channels, the pictures {x.shape[1]}")
-                x = apply(
-                    x, torch.tensor(numbers, dtype=x.dtype, device=x.device).view(-1, *[1] * (x.dim() - 2))
-                )
+                x = apply(x, torch.tensor(numbers, dtype=x.dtype, device=x.device).view(-1, *[1] * (x.dim() - 2)))
         return x
 
     def _tell(self) -> None:
@@ -195,9 +191,7 @@ def _tensors(net: nn.Module) -> Iterator[Tensor]:
 def _per_channel(name: str, numbers: float | Sequence[float] | None) -> tuple[float, ...] | None:
     if numbers is None:
         return None
-    out = (
-        (float(numbers),) if isinstance(numbers, int | float) else tuple(float(number) for number in numbers)
-    )
+    out = (float(numbers),) if isinstance(numbers, int | float) else tuple(float(number) for number in numbers)
     if not out or any(number != number or abs(number) == float("inf") for number in out):
         raise ValueError(f"{name} needs one finite number or one per channel, got {numbers!r}")
     return out

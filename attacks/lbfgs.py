@@ -188,9 +188,7 @@ class _Lbfgs:
         z = (state.base + state.length[:, None] * state.move).clamp_(0, 1)
         state.point = z.view_as(state.point)
 
-    def _note_best(
-        self, state: _Solve, z: Tensor, slope: Tensor, loss: Tensor, size: Tensor, hit: Tensor
-    ) -> None:
+    def _note_best(self, state: _Solve, z: Tensor, slope: Tensor, loss: Tensor, size: Tensor, hit: Tensor) -> None:
         better = hit & (size < state.best_size)
         state.found = state.found | hit
         rows = better.nonzero().squeeze(1)
@@ -258,12 +256,13 @@ class LBFGS(Attack):
     Raises:
         ValueError: a parameter out of range; see `Attack` for inputs.
 
-    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False))
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2))
     >>> _ = net[1].weight.data.copy_(torch.tensor([[3.0, 4.0], [-3.0, -4.0]]))
-    >>> x = torch.tensor([[[[0.5, 0.5]]]])  # logits 3.5 and -3.5: 0.7 away from the boundary
+    >>> _ = net[1].bias.data.copy_(torch.tensor([-2.0, 2.0]))
+    >>> x = torch.tensor([[[[0.5, 0.5]]]])  # logits 1.5 and -1.5, slope 5: 0.3 away from the boundary
     >>> adv = LBFGS()(net, x, torch.tensor([0]))
     >>> round(float((adv - x).norm()), 2)
-    0.7
+    0.3
     """
 
     name: ClassVar[str] = "lbfgs"

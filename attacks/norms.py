@@ -86,7 +86,8 @@ class _L2(Norm):
     symbol = "L2"
 
     def size(self, r: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(r.flatten(1), dim=1)
+        sizes: Tensor = torch.linalg.vector_norm(r.flatten(1), dim=1)
+        return sizes
 
     def project(self, r: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
         boxed = r.clamp(low, high)
@@ -104,8 +105,8 @@ class _L2(Norm):
 
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         direction = torch.randn(shape, generator=generator)
-        radius = eps * torch.rand((), generator=generator) ** (1 / direction.numel())
-        return direction * (radius / direction.norm())
+        radius: Tensor = eps * torch.rand((), generator=generator).pow(1 / direction.numel())
+        return direction * (radius / torch.linalg.vector_norm(direction))
 
 
 class _L1(Norm):
@@ -188,8 +189,8 @@ def _fill(u: Tensor, cap: Tensor, eps: float, *, at_most: float) -> Tensor:
 def _shrink(u: Tensor, cap: Tensor, eps: float) -> Tensor:
     """clip(u - λ, 0, cap) with the λ >= 0 at which its sum is eps; the sum at λ = 0 is known to be larger.
 
-    The sum falls piecewise linearly in λ. Newton's step lands on the root once the right piece is found; where
-    it leaves the bracket, bisection takes over.
+    The sum falls piecewise linearly in λ. Newton's step lands on the root once the right piece is found; where it
+    leaves the bracket, bisection takes over.
     """
     shape, u, cap = u.shape, u.flatten(1), cap.flatten(1)
     low, high = u.new_zeros(len(u)), u.amax(1)

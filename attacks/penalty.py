@@ -1,8 +1,8 @@
 """Per-row search over the weight c of the size of a perturbation, shared by the attacks that penalise it.
 
 They minimise `c * size + loss`: a larger c gives a smaller perturbation, until the attack fails. So each row
-looks for the largest c that still succeeds, from a first guess up or down by a factor until success and failure
-bracket it, then by bisection in log c.
+looks for the largest c that still succeeds, from a first guess up or down by a factor until success and
+failure bracket it, then by bisection in log c.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ class PenaltySearch:
 
     @classmethod
     def start(cls, c: Tensor) -> PenaltySearch:
-        return cls(
-            c, torch.zeros_like(c), torch.full_like(c, torch.inf), torch.zeros_like(c, dtype=torch.int64)
-        )
+        return cls(c, torch.zeros_like(c), torch.full_like(c, torch.inf), torch.zeros_like(c, dtype=torch.int64))
 
     def judge(self, ended: Tensor, succeeded: Tensor, factor: float) -> None:
         """Where `ended`, note whether c succeeded and move on to the next c; both bool [B]."""

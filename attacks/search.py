@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 import torch
@@ -94,9 +95,7 @@ def search(model: Classifier, problem: Problem, method: Method[S], gradients: in
             margin = problem.goal.margin(model.logits(state.point))
             best.offer(rows, state.point, method.score(problem, state, margin))
             break
-        logits, value, gradient = model.gradient(
-            state.point, lambda out, now=state: method.objective(now, out)
-        )
+        logits, value, gradient = model.gradient(state.point, partial(method.objective, state))
         margin = problem.goal.margin(logits)
         score = method.score(problem, state, margin)
         if model.precision != "fp32":

@@ -190,8 +190,7 @@ def _apart(values: Sequence[float], gap: float) -> list[float]:
 def _chart(key: str, title: str, description: str, draw: Callable[[Axes, bool], None]) -> Chart:
     shapes = {"wide": (10.0, 4.3, 12.0), "narrow": (4.9, 4.2, 12.0)}
     wide, narrow = (
-        _svg(f"{key}-{shape}", title, description, size, draw, shape == "wide")
-        for shape, size in shapes.items()
+        _svg(f"{key}-{shape}", title, description, size, draw, shape == "wide") for shape, size in shapes.items()
     )
     return Chart(key, title, description, wide, narrow)
 

@@ -43,8 +43,7 @@ def _samples(record: AuditRecord) -> Iterator[str]:
     right = sum(label == seen for label, seen in zip(s.labels, s.predictions, strict=True))
     if (record.clean.count, record.clean.total) != (right, len(s.ids)):
         yield (
-            f"clean accuracy is {record.clean.count} of {record.clean.total}, "
-            f"the samples say {right} of {len(s.ids)}"
+            f"clean accuracy is {record.clean.count} of {record.clean.total}, the samples say {right} of {len(s.ids)}"
         )
     rows = zip(s.labels, s.predictions, s.distances, strict=True)
     if any(label != seen and distance != 0 for label, seen, distance in rows):

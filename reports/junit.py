@@ -31,9 +31,7 @@ def render(record: AuditRecord) -> str:
     )
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in _properties(record):
-        ElementTree.SubElement(
-            properties, "property", {"name": words.clean(name), "value": words.clean(value, 1000)}
-        )
+        ElementTree.SubElement(properties, "property", {"name": words.clean(name), "value": words.clean(value, 1000)})
     for gate in record.gates:
         case = ElementTree.SubElement(
             suite,

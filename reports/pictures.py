@@ -73,9 +73,7 @@ class PictureSource:
             if not real.is_relative_to(base):
                 return Embedded(alt, note=f"{shown}: leads outside the report, left out")
             if real.stat().st_size * 4 / 3 > self.room:
-                return Embedded(
-                    alt, note=f"{shown}: left out to keep this page small; the file lies beside it"
-                )
+                return Embedded(alt, note=f"{shown}: left out to keep this page small; the file lies beside it")
             content = real.read_bytes()
         except (OSError, RuntimeError, ValueError):
             return Embedded(alt, note=f"{shown}: missing beside report.json")
@@ -90,10 +88,7 @@ class PictureSource:
 def pairs(record: AuditRecord, source: PictureSource) -> list[Pair]:
     """The comparisons in their order."""
     texts = {point.eps: words.clean(point.text, 20) for point in record.worst_case}
-    return [
-        _pair(c, source, None if c.eps is None else texts.get(c.eps, words.eps(c.eps)))
-        for c in record.comparisons
-    ]
+    return [_pair(c, source, None if c.eps is None else texts.get(c.eps, words.eps(c.eps))) for c in record.comparisons]
 
 
 def _pair(c: Comparison, source: PictureSource, eps: str | None) -> Pair:
@@ -103,9 +98,7 @@ def _pair(c: Comparison, source: PictureSource, eps: str | None) -> Pair:
     times = words.number(c.amplification)
     sees = f"the model sees {before}, {_sure(c.original)}"
     original = source.load(c.original.file, f"{name} before the attack: {sees}")
-    change = source.load(
-        c.perturbation, f"The change {attack} made to {name}, amplified {times} times to be visible"
-    )
+    change = source.load(c.perturbation, f"The change {attack} made to {name}, amplified {times} times to be visible")
     adversarial = source.load(
         c.adversarial.file,
         f"{name} with that change, {size}, added: the model sees {after}, {_sure(c.adversarial)}",
@@ -135,9 +128,7 @@ def _remark(c: Comparison, state: str) -> str:
         parts.append(f"Target “{words.clean(c.target)}”: {reached} in the saved picture.")
     if state == "undone":
         fooled = f"{words.clean(c.before_label)} ({words.percent(c.before_confidence, 1000)})"
-        parts.append(
-            f"Rounding to 8 bits undid this attack: before it was saved as a picture the model saw {fooled}."
-        )
+        parts.append(f"Rounding to 8 bits undid this attack: before it was saved as a picture the model saw {fooled}.")
     if state == "held":
         parts.append("The attack did not change what the model sees.")
     return " ".join(parts)

@@ -153,9 +153,7 @@ class Samples:
     labels: list[int]
     predictions: list[int]
     confidences: list[float]
-    distances: list[
-        float | None
-    ]  # worst case: the smallest over all attacks, in the audit's norm; 0 if wrong before
+    distances: list[float | None]  # worst case: the smallest over all attacks, in the audit's norm; 0 if wrong before
 
 
 @dataclass(frozen=True)
@@ -232,10 +230,7 @@ class AuditRecord:
         plain = json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
         # A file name that is not UTF-8 reaches Python with lone surrogates, which no UTF-8 file can hold.
         body = json.loads(plain.encode("utf-8", "replace"))
-        return (
-            json.dumps({**body, "digest": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False)
-            + "\n"
-        )
+        return json.dumps({**body, "digest": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:

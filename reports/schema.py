@@ -15,9 +15,7 @@ from typing import Any
 def schema() -> dict[str, Any]:
     """The schema as shipped beside this file."""
     assert __package__ is not None
-    loaded: dict[str, Any] = json.loads(
-        resources.files(__package__).joinpath("schema.json").read_text("utf-8")
-    )
+    loaded: dict[str, Any] = json.loads(resources.files(__package__).joinpath("schema.json").read_text("utf-8"))
     return loaded
 
 

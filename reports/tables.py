@@ -42,9 +42,7 @@ def robust_table(record: AuditRecord) -> Table:
     """Robust accuracy for each ε and attack."""
     groups = [Group([_eps_row(p) for p in record.worst_case], "Worst case over all attacks", "worst")]
     for i, attack in enumerate(record.attacks):
-        groups.append(
-            Group([_eps_row(p) for p in attack.curve], words.clean(attack.title, 60), f"attack-{i}")
-        )
+        groups.append(Group([_eps_row(p) for p in attack.curve], words.clean(attack.title, 60), f"attack-{i}"))
     return Table(
         "robust",
         f"Robust accuracy within ε ({words.NORMS[record.norm]}), with 95{words.NBSP}% intervals",
@@ -103,14 +101,7 @@ def attack_tables(record: AuditRecord) -> list[Table]:
         "settings",
         "Settings and sources of the attacks",
         [Column("Attack", numeric=False), Column("Settings", numeric=False), Column("Paper", numeric=False)],
-        [
-            Group(
-                [
-                    [words.clean(a.title, 60), _settings(a), words.clean(a.paper, 300) or "–"]
-                    for a in record.attacks
-                ]
-            )
-        ],
+        [Group([[words.clean(a.title, 60), _settings(a), words.clean(a.paper, 300) or "–"] for a in record.attacks])],
     )
     return [cost, settings]
 

@@ -128,9 +128,7 @@ def headline(record: AuditRecord) -> Headline:
     if clean.total == 0:
         return Headline("–", "nothing judged", "The run ended before any sample was judged.", "")
     if clean.count == 0:
-        what = (
-            f"This model is wrong on {_all(clean.total)} before any attack, so there was nothing to attack."
-        )
+        what = f"This model is wrong on {_all(clean.total)} before any attack, so there was nothing to attack."
         return Headline(words.share(clean), f"clean accuracy on {words.samples(clean.total)}", what, "")
     point = decisive(record)
     if point is None:
@@ -196,9 +194,7 @@ def verdict(record: AuditRecord) -> Verdict:
         return Verdict("open", "Not established", f"The run is incomplete: {_gates(total)} unanswered.", rows)
     if failed:
         return Verdict("failed", "Failed", f"{failed} of {_gates(total)} not met.", rows)
-    return Verdict(
-        "passed", "Passed", "The gate is met." if total == 1 else f"All {total} gates are met.", rows
-    )
+    return Verdict("passed", "Passed", "The gate is met." if total == 1 else f"All {total} gates are met.", rows)
 
 
 def _gate(gate: Gate, whole: bool) -> GateRow:

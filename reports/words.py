@@ -23,10 +23,7 @@ def _visible(char: str) -> str:
     if char in "\t\n\r":
         return " "
     # Cc control, Cs lone surrogate, and the marks that turn the direction of the text after them.
-    if (
-        unicodedata.category(char) in ("Cc", "Cs")
-        or char in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-    ):
+    if unicodedata.category(char) in ("Cc", "Cs") or char in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069":
         return "\ufffd"
     return "\ufffd" if ord(char) & 0xFFFE == 0xFFFE else char  # not characters, and not allowed in XML
 

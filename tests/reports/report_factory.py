@@ -75,9 +75,7 @@ def build(
     draw = random.Random(seed)
     n = len(right)
     labels = [i % len(CLASSES) for i in range(n)]
-    predictions = [
-        label if ok else (label + 1) % len(CLASSES) for label, ok in zip(labels, right, strict=True)
-    ]
+    predictions = [label if ok else (label + 1) % len(CLASSES) for label, ok in zip(labels, right, strict=True)]
     confidences = [round(draw.uniform(0.5, 0.99), 4) for _ in range(n)]
     attacks = [
         _attack(title, column, right, labels, confidences, eps, (judged or {}).get(title, n), target, draw)
@@ -122,9 +120,7 @@ def build(
             "clean": Rate.of(sum(right), n),
             "clean_confidence": spread(confidences),
             "worst_case": _curve(smallest[:reach], right[:reach], eps),
-            "worst_distance": spread(
-                [d for d, ok in zip(smallest, right, strict=True) if ok and d is not None]
-            ),
+            "worst_distance": spread([d for d, ok in zip(smallest, right, strict=True) if ok and d is not None]),
             "attacks": attacks,
             "samples": Samples(
                 list(range(n)),

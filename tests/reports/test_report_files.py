@@ -107,13 +107,9 @@ def test_large_pictures_are_left_out_with_a_note(tmp_path: Path, record: AuditRe
     assert "left out to keep this page small" in page
 
 
-@pytest.mark.parametrize(
-    "code", ["import robustkit.reports", "from robustkit.reports import AuditRecord, write"]
-)
+@pytest.mark.parametrize("code", ["import robustkit.reports", "from robustkit.reports import AuditRecord, write"])
 def test_import_is_light(code: str) -> None:
-    check = (
-        "; print([m for m in ('torch', 'matplotlib', 'jinja2', 'jsonschema', 'numpy') if m in sys.modules])"
-    )
+    check = "; print([m for m in ('torch', 'matplotlib', 'jinja2', 'jsonschema', 'numpy') if m in sys.modules])"
     out = subprocess.run(
         [sys.executable, "-c", "import sys; " + code + check], capture_output=True, text=True, check=True
     )

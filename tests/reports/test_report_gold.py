@@ -17,9 +17,7 @@ GOLD = Path(__file__).parents[1] / "data" / "report_gold"
 
 
 def masked(text: str) -> str:
-    text = re.sub(
-        r'(<svg viewBox=")[^"]*(" class="chart \w+").*?</svg>', r"\1…\2>…</svg>", text, flags=re.DOTALL
-    )
+    text = re.sub(r'(<svg viewBox=")[^"]*(" class="chart \w+").*?</svg>', r"\1…\2>…</svg>", text, flags=re.DOTALL)
     text = re.sub(r"<style>.*?</style>", "<style>…</style>", text, flags=re.DOTALL)
     text = re.sub(r"sha256-[\w+/=]+", "sha256-…", text)
     return re.sub(r"data:image/png;base64,[\w+/=]+", "data:image/png;base64,…", text)

@@ -18,8 +18,7 @@ from robustkit.reports.pictures import PictureSource
 from robustkit.reports.record import Rate
 
 HOSTILE = (
-    "<script>alert(1)</script>\"'&|`*_[x](javascript:1)$\\frac{1}{0}$"
-    "\u202eevil\u0000\x1b[31m\nשלום {{ 7 * 7 }} ]]>"
+    "<script>alert(1)</script>\"'&|`*_[x](javascript:1)$\\frac{1}{0}$\u202eevil\u0000\x1b[31m\nשלום {{ 7 * 7 }} ]]>"
 )
 
 
@@ -42,18 +41,14 @@ def hostile() -> AuditRecord:
         record,
         target=HOSTILE,
         model=dataclasses.replace(record.model, title=HOSTILE, name=HOSTILE, digest=HOSTILE),
-        data=dataclasses.replace(
-            record.data, title=HOSTILE, name=HOSTILE, skipped=[Skipped(HOSTILE, HOSTILE)]
-        ),
+        data=dataclasses.replace(record.data, title=HOSTILE, name=HOSTILE, skipped=[Skipped(HOSTILE, HOSTILE)]),
         run=dataclasses.replace(record.run, command=HOSTILE, device=HOSTILE, platform=HOSTILE),
         samples=dataclasses.replace(record.samples, names=[HOSTILE, "n" * 5000, "🦦\u202e"]),
         classes={"0": HOSTILE, "1": "", "2": "é" * 300},
         comparisons=[bad],
         gates=[dataclasses.replace(gate(HOSTILE, None, 0.1, 0.5), detail=HOSTILE)],
         worst_case=[dataclasses.replace(p, text=HOSTILE) for p in record.worst_case],
-        attacks=[
-            dataclasses.replace(a, paper=HOSTILE, parameters={HOSTILE: HOSTILE}) for a in record.attacks
-        ],
+        attacks=[dataclasses.replace(a, paper=HOSTILE, parameters={HOSTILE: HOSTILE}) for a in record.attacks],
     )
 
 

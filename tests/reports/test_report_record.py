@@ -84,9 +84,7 @@ def test_the_schema_names_the_fields_of_the_dataclasses(record: AuditRecord) -> 
         ("gate", record.gates[0]),
     ]:
         rule = schema()["$defs"][part]
-        assert (
-            set(rule["required"]) == set(rule["properties"]) == {f.name for f in dataclasses.fields(sample)}
-        )
+        assert set(rule["required"]) == set(rule["properties"]) == {f.name for f in dataclasses.fields(sample)}
 
 
 @pytest.mark.parametrize(
