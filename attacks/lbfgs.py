@@ -22,7 +22,7 @@ from .search import Best, Evaluation, State, search
 _ARMIJO = 1e-4  # share of the predicted decrease that a step must bring
 _SHORTENINGS = 6  # of a step, before its direction is given up
 _CURVATURE = 1e-8  # least cosine of a pair (s, y) that tells something about the Hessian
-_FACTOR = 10.0  # between constants until success and failure bracket the answer
+_FACTOR = 4.0  # between constants until success and failure bracket the answer
 _BEHIND = 1.1  # times the best size so far: a class that after a solve is still farther is given up
 _CLOSE = 1.1  # ratio of the brackets at which a row's search ends
 
@@ -100,7 +100,7 @@ class _Solve(State):
     length: Tensor  # [B] of the step along it
     shortened: Tensor  # int64 [B]
     spent: Tensor  # int64 [B], gradients in the current solve
-    found: Tensor  # bool [B], the goal was reached in the current solve
+    held: Tensor  # bool [B], the iterate reaches the goal
     best: Tensor  # [B, n] smallest adversarial point so far, where the next solve starts
     best_size: Tensor  # [B], inf where there is none
     best_loss: Tensor
@@ -138,7 +138,7 @@ class _Lbfgs:
             length=zeros,
             shortened=counts,
             spent=counts,
-            found=flags,
+            held=flags,
             best=x.clone(),
             best_size=torch.full_like(zeros, torch.inf),
             best_loss=zeros,
@@ -177,6 +177,7 @@ class _Lbfgs:
         state.base = torch.where(accepted[:, None], z, state.base)
         state.slope = torch.where(accepted[:, None], slope, state.slope)
         state.loss = torch.where(accepted, seen.value, state.loss)
+        state.held = torch.where(accepted, hit, state.held)
         state.fresh = state.fresh & ~accepted
         state.spent = state.spent + 1
         state.shortened = torch.where(accepted, 0, state.shortened + 1)
@@ -190,7 +191,6 @@ class _Lbfgs:
 
     def _note_best(self, state: _Solve, z: Tensor, slope: Tensor, loss: Tensor, size: Tensor, hit: Tensor) -> None:
         better = hit & (size < state.best_size)
-        state.found = state.found | hit
         rows = better.nonzero().squeeze(1)
         state.best[rows], state.best_slope[rows] = z[rows], slope[rows]
         state.best_loss = torch.where(better, loss, state.best_loss)
@@ -198,7 +198,7 @@ class _Lbfgs:
 
     def _next_constant(self, state: _Solve, ended: Tensor) -> None:
         penalty, old = state.penalty, state.penalty.c
-        penalty.judge(ended, state.found, _FACTOR)
+        penalty.judge(ended, state.held, _FACTOR)
         close = penalty.high < _CLOSE * penalty.low
         behind = ended & (state.best_size > _BEHIND * state.limit)
         state.done = state.done | (penalty.tried >= self.searches) | close | behind
@@ -210,7 +210,7 @@ class _Lbfgs:
         state.loss = torch.where(again, state.best_loss, state.loss)
         state.spent = torch.where(ended, 0, state.spent)
         state.shortened = torch.where(ended, 0, state.shortened)
-        state.found = state.found & ~ended
+        state.held = state.held | again
 
     def _aim(self, x: Tensor, state: _Solve, turned: Tensor) -> None:
         """A new direction where `turned`, half the step along the old one elsewhere."""
@@ -271,9 +271,9 @@ class LBFGS(Attack):
     minimum_norm: ClassVar[bool] = True
 
     norm: str = "l2"
-    steps: int = 25
+    steps: int = 15
     searches: int = 6
-    memory: int = 5
+    memory: int = 10
     candidates: int = 5
 
     def __post_init__(self) -> None:
