@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_eps, require
+from .base import Attack, Problem, check_count, check_eps, is_number, require
 from .classifier import Classifier
 from .goal import Goal
 from .search import Evaluation, State, row_generator, search
@@ -241,7 +241,7 @@ class MIFGSM(Attack):
 
     def __post_init__(self) -> None:
         _check_steps(self.norm, self.eps, self.steps, self.step_size)
-        number = isinstance(self.decay, int | float) and 0 <= self.decay < float("inf")
+        number = is_number(self.decay) and 0 <= self.decay < float("inf")
         require(number, f"decay must be a number of at least 0, got {self.decay!r}")
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
@@ -253,5 +253,5 @@ class MIFGSM(Attack):
 def _check_steps(norm: str, eps: float, steps: int, step_size: float | None) -> None:
     check_eps(norm, eps)
     check_count("steps", steps)
-    number = step_size is None or (isinstance(step_size, int | float) and 0 < step_size < float("inf"))
+    number = step_size is None or (is_number(step_size) and 0 < step_size < float("inf"))
     require(number, f"step_size must be a positive number, got {step_size!r}")

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -72,15 +72,22 @@ class Attack(ABC):
             ValueError: an input of the wrong shape, dtype or range, or a model that gives no logits.
         """
         model = as_classifier(model)
-        problem = _checked(model, x, y, target, ids, seed)
-        with model.frozen():
-            if len(x) == 0:
-                return x.clone()
-            return self.run(model, problem).detach()
+        with torch.inference_mode(False), torch.no_grad():
+            problem = _checked(model, x, y, target, ids, seed)
+            with model.frozen():
+                return self.run(model, problem) if len(x) else x.clone()
 
     @abstractmethod
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         """The attacked points of a problem that has been checked and has at least one row."""
+
+    def at(self, eps: float, *, early_stop: bool = True) -> Attack:
+        """The same budgeted attack at another ε; without early_stop, with all its steps where it has a choice."""
+        names = self.parameters()
+        changes: dict[str, Any] = {"eps": eps}
+        if not early_stop and "early_stop" in names:
+            changes["early_stop"] = False
+        return dataclasses.replace(self, **changes)
 
     def parameters(self) -> dict[str, int | float | str | bool | None]:
         """The hyperparameters by name, as they are used."""
@@ -92,10 +99,14 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def check_eps(norm: str, eps: float) -> None:
     """ε is a radius in pixel units of [0,1]; in L∞ the whole box is 1 wide."""
     norms.get(norm)
-    number = isinstance(eps, int | float) and not isinstance(eps, bool) and 0 < eps < float("inf")
+    number = is_number(eps) and 0 < eps < float("inf")
     require(number, f"eps must be a positive number, got {eps!r}")
     require(
         norm != "linf" or eps <= 1,
@@ -133,7 +144,7 @@ def _checked(model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, ids
         require(not len(clash), f"target equals the label in {len(clash)} rows, first in row {_first(clash)}")
     ids = torch.arange(len(x)) if ids is None else _column("ids", ids, x, "ids").cpu()
     goal = Goal.of(y, False) if target is None else Goal.of(target, True)
-    return Problem(x.detach(), goal, ids, seed)
+    return Problem(x.clone() if x.is_inference() else x.detach(), goal, ids, seed)
 
 
 def _first(rows: Tensor) -> int:
@@ -147,4 +158,5 @@ def _column(name: str, values: Tensor, x: Tensor, what: str) -> Tensor:
         + (f", got {values.dtype} of shape {tuple(values.shape)}" if isinstance(values, Tensor) else ""),
     )
     require(len(x) == 0 or bool((values >= 0).all()), f"{name} holds a negative number")
-    return values.to(x.device)
+    # What was made in inference mode cannot take part in a gradient.
+    return values.clone().to(x.device) if values.is_inference() else values.to(x.device)

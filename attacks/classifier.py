@@ -83,17 +83,21 @@ class Classifier:
             yield
             return
         trained = [p for p in self.net.parameters() if p.requires_grad]
-        modes = [(module, module.training) for module in self.net.modules()]
+        # A frozen TorchScript module has no mode.
+        modes = [(module, module.training) for module in self.net.modules() if hasattr(module, "training")]
         self._depth += 1
         try:
             if any(mode for _, mode in modes):
                 try:
                     self.net.eval()
-                except NotImplementedError:  # an exported program has its mode baked in
-                    modes = []
+                except NotImplementedError:  # an exported program inside has its mode baked in; the rest has not
+                    for module, _ in modes:
+                        module.training = False
             for parameter in trained:
                 parameter.requires_grad_(False)
-            yield
+            # Under a caller's autocast even the backward pass would round.
+            with torch.autocast(self.device.type, enabled=False):
+                yield
         finally:
             self._depth -= 1
             for parameter in trained:
@@ -166,6 +170,8 @@ class Classifier:
         return logits
 
     def _normalised(self, x: Tensor) -> Tensor:
+        if self.mean is None and self.std is None:
+            return x.clone()  # a network may work on its input in place
         for numbers, apply in ((self.mean, torch.sub), (self.std, torch.div)):
             if numbers is not None:
                 if x.dim() > 1 and len(numbers) not in (1, x.shape[1]):

@@ -223,6 +223,8 @@ class _Lbfgs:
         uphill = torch.linalg.vecdot(move, g) > -1e-4 * move.norm(dim=1) * steep.norm(dim=1)
         state.history.forget((uphill & turned).nonzero().squeeze(1))
         move = torch.where(uphill[:, None], steep * scale[:, None], move)
+        # A gradient of zero makes c zero and the scale infinite, a huge one overflows: stay rather than be lost.
+        move = torch.nan_to_num(move, nan=0.0)
         state.move = torch.where(turned[:, None], move, state.move)
         state.length = torch.where(turned, 1.0, state.length / 2)
 

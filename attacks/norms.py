@@ -94,19 +94,17 @@ class _L2(Norm):
         outside = self.size(boxed) > eps
         if outside.any():
             rows, cap = r[outside], torch.where(r > 0, high, -low)[outside]
-            boxed[outside] = _fill(rows.abs(), cap, eps, at_most=1.0) * rows.sign()
+            boxed[outside] = _fill(rows.abs(), cap, eps) * rows.sign()
         return boxed
 
     def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
-        # Scaled by its largest entry first: the squares of a tiny gradient underflow.
-        top = _column(g.flatten(1).abs().amax(1), g)
-        g = torch.where(top > 0, g / top, 0.0)
-        return _fill(g.abs(), torch.where(g > 0, high, -low), eps, at_most=math.inf) * g.sign()
+        return _fill(g.abs(), torch.where(g > 0, high, -low), eps) * g.sign()
 
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         direction = torch.randn(shape, generator=generator)
         radius: Tensor = eps * torch.rand((), generator=generator).pow(1 / direction.numel())
-        return direction * (radius / torch.linalg.vector_norm(direction))
+        drawn: Tensor = direction * (radius / torch.linalg.vector_norm(direction))
+        return drawn
 
 
 class _L1(Norm):
@@ -162,27 +160,31 @@ def _column(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
-def _fill(u: Tensor, cap: Tensor, eps: float, *, at_most: float) -> Tensor:
-    """min(t·u, cap) with the t <= at_most at which its L2 norm is eps (all of cap if it never gets there).
+def _fill(u: Tensor, cap: Tensor, eps: float) -> Tensor:
+    """min(t·u, cap) with the t at which its L2 norm is eps (all of cap if it never gets there).
 
     The set of capped entries only grows as t does, so taking t from the entries that are still free climbs to
     the root from below and ends after a few rounds.
     """
     shape, u, cap = u.shape, u.flatten(1), cap.flatten(1)
+    # Scaled by the largest entry, and what is nothing beside it left out: their squares would over- or underflow.
+    top = u.amax(1, keepdim=True)
+    u = torch.where(u > 1e-15 * top, u / top, 0.0)
     free = (u > 0) & (cap > 0)
     capped = t = u.new_zeros(len(u))
     squares, caps = u.square(), cap.square()
     for _ in range(_ROUNDS):
         rest = (eps * eps - capped).clamp_(min=0)
         weight = (squares * free).sum(1)
-        t = torch.where(weight > 0, (rest / weight).sqrt(), torch.where(rest > 0, math.inf, t))
+        # Never back down: where the capped entries use up eps, rounding may leave no rest for the free ones.
+        t = torch.where(weight > 0, (rest / weight).sqrt(), torch.where(rest > 0, math.inf, t)).maximum(t)
         full = free & (u * t[:, None] >= cap)
         if not full.any():
             break
         free = free & ~full
         capped = capped + (caps * full).sum(1)
     # 0 · inf: an entry that does not pull is not moved.
-    scaled = torch.where(u > 0, u * t.clamp(max=at_most)[:, None], 0.0)
+    scaled = torch.where(u > 0, u * t[:, None], 0.0)
     return torch.minimum(scaled, cap).view(shape)
 
 
@@ -190,25 +192,27 @@ def _shrink(u: Tensor, cap: Tensor, eps: float) -> Tensor:
     """clip(u - λ, 0, cap) with the λ >= 0 at which its sum is eps; the sum at λ = 0 is known to be larger.
 
     The sum falls piecewise linearly in λ. Newton's step lands on the root once the right piece is found; where it
-    leaves the bracket, bisection takes over.
+    leaves the bracket or the sum is flat, and in every third round, bisection takes over. A row that is there stays
+    there, whatever the others still need.
     """
     shape, u, cap = u.shape, u.flatten(1), cap.flatten(1)
     low, high = u.new_zeros(len(u)), u.amax(1)
     lam = low
-    for _ in range(_ROUNDS):
+    for turn in range(_ROUNDS):
         moved = u - lam[:, None]
         inside = (moved > 0) & (moved < cap)
         gap = moved.clamp(min=0).minimum(cap).sum(1) - eps
-        if (gap.abs() <= 1e-7 * eps).all():
-            break
+        newton = lam + gap / inside.sum(1)
+        there = (gap.abs() <= 1e-7 * eps) | (newton == lam)
         low, high = torch.where(gap > 0, lam, low), torch.where(gap < 0, lam, high)
-        newton = lam + gap / inside.sum(1).clamp(min=1)
-        proposal = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        straight = (newton > low) & (newton < high) & (turn % 3 < 2)
+        proposal = torch.where(there, lam, torch.where(straight, newton, (low + high) / 2))
         if torch.equal(proposal, lam):
             break
         lam = proposal
-    # The end of the bracket that is inside the ball.
-    return (u - torch.where(gap > 0, high, lam)[:, None]).clamp_(min=0).minimum(cap).view(shape)
+    moved = (u - lam[:, None]).clamp_(min=0).minimum(cap)
+    over = moved.sum(1, dtype=torch.float64) / eps  # by rounding alone: scaled away
+    return (moved / over.clamp(min=1).to(u.dtype)[:, None]).view(shape)
 
 
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (_Linf(), _L2(), _L1())}
@@ -216,6 +220,6 @@ NORMS: dict[str, Norm] = {norm.name: norm for norm in (_Linf(), _L2(), _L1())}
 
 def get(name: str) -> Norm:
     """The norm called linf, l2 or l1."""
-    if name not in NORMS:
+    if not isinstance(name, str) or name not in NORMS:
         raise ValueError(f"norm is one of {', '.join(NORMS)}, not {name!r}")
     return NORMS[name]

@@ -1,0 +1,340 @@
+"""The command line. Each command builds its objects from the options, calls the library and sets the exit status.
+
+0 passed, 1 a gate failed, 2 bad usage or bad input, 3 the run itself failed. What the user can mend is one line on
+standard error. Torch is imported inside the commands that need it: `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import tomllib
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from robustkit import __version__
+from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError, RobustkitError
+
+_CONFIG_ONLY = ("mean", "std", "size", "labels")  # of a model file; too long to type each time
+
+
+class _OneLine(click.Group):
+    """A group whose mistakes are answered in one line."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        status = 3
+        try:
+            outcome = super().main(*args, **{**extra, "standalone_mode": False})
+            status = outcome if isinstance(outcome, int) else 0
+            sys.stdout.flush()
+        except click.UsageError as error:
+            where = f"; see {error.ctx.command_path} --help" if error.ctx else ""
+            status = _complain(error.format_message().rstrip(".") + where, 2)
+        except click.ClickException as error:
+            status = _complain(error.format_message(), 2)
+        except AuditFailed as error:
+            status = _complain(str(error), 3)
+        except RobustkitError as error:
+            status = _complain(str(error), 2)
+        except (KeyboardInterrupt, click.Abort):
+            status = _complain("interrupted", 3)
+        except BrokenPipeError:
+            # The reader of our output went away; nothing is left to say, nor anyone to say it to.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 0
+        except Exception as error:
+            if os.environ.get("ROBUSTKIT_TRACEBACK"):
+                traceback.print_exc()
+            kind = type(error).__name__
+            status = _complain(f"{kind}: {error} (a defect of robustkit; ROBUSTKIT_TRACEBACK=1 shows where)", 3)
+        sys.exit(status)
+
+
+def _complain(message: str, status: int) -> int:
+    click.echo(f"robustkit: {' '.join(message.split())}", err=True)
+    return status
+
+
+@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="robustkit")
+def main() -> None:
+    """Says how little it takes to make an image classifier wrong.
+
+    \b
+    robustkit audit                       audit the embedded ImageNet model
+    robustkit compare photo.jpg           one picture: original + perturbation = adversarial
+    """
+
+
+def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
+    """Options from a TOML file, under the names they have here; the command line goes before."""
+    if path is None:
+        return None
+    try:
+        table = tomllib.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--config {path}: {getattr(error, 'strerror', None) or error}") from None
+    known = {parameter.name for parameter in context.command.params} - {"config", "help"}
+    options: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name in _CONFIG_ONLY:
+            context.meta[f"robustkit.{name}"] = value
+            continue
+        if name not in known:
+            raise ConfigError(f"--config {path}: there is no option {key!r}")
+        if name == "fail_under" and isinstance(value, dict):
+            value = [f"{eps}={floor}" for eps, floor in value.items()]
+        if name == "eps" and isinstance(value, list):
+            value = ",".join(str(eps) for eps in value)
+        if name in ("attack", "fail_under") and isinstance(value, str):
+            value = [value]
+        if isinstance(value, dict) or (isinstance(value, list) and name not in ("attack", "fail_under")):
+            raise ConfigError(f"--config {path}: {key} must be one value")
+        options[name] = value
+    context.default_map = options
+    return path
+
+
+_model = [
+    click.option(
+        "--model", default="efficientnet-lite0", show_default=True, help="Name or file; see robustkit models."
+    ),
+    click.option("--arch", help="Architecture of a state dict, such as resnet18."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
+    click.option("--precision", default="auto", show_default=True, help="Of gradients: auto, fp32 or bf16."),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random draws."),
+    click.option(
+        "--config",
+        callback=_read_config,
+        is_eager=True,
+        metavar="FILE",
+        help="TOML file of these options; also mean, std, size and labels of a model file.",
+    ),
+]
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _with(options: list[Callable[[_Command], _Command]]) -> Callable[[_Command], _Command]:
+    def add(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _load_model(context: click.Context, name: str, arch: str | None, device: str, precision: str) -> Any:
+    from robustkit.models import load_model
+
+    extra = {key: context.meta[f"robustkit.{key}"] for key in _CONFIG_ONLY if f"robustkit.{key}" in context.meta}
+    size = extra.get("size")
+    if isinstance(size, list):
+        extra["size"] = tuple(size)
+    return load_model(name, arch=arch, device=device, precision=precision, **extra)
+
+
+@main.command()
+@_with(_model)
+@click.option("--data", help="Name, folder or .npz; by default the samples that go with the model.")
+@click.option("--attack", multiple=True, metavar="NAME[:KEY=VALUE,...]", help="An attack; may be repeated.")
+@click.option("--norm", default="linf", show_default=True, help="linf, l2 or l1.")
+@click.option("--eps", metavar="LIST", help="ε grid in pixel units of [0,1], such as 1/255,4/255.")
+@click.option("--samples", type=click.IntRange(1), help="Judge this many; all by default.")
+@click.option("--batch-size", type=click.IntRange(1), help="Samples at a time; by default what fits the pictures.")
+@click.option("--target", metavar="CLASS", help="Targeted: a class by name or number, or least-likely.")
+@click.option("--out", default="report", show_default=True, metavar="DIR", help="Folder of the report.")
+@click.option("--fail-under", multiple=True, metavar="EPS=FLOOR", help="Fail if robust accuracy is lower there.")
+@click.option("--baseline", metavar="RECORD", help="An earlier report.json that must not be undercut ...")
+@click.option("--max-drop", type=float, help="... by more than this; 0 by default.")
+@click.pass_context
+def audit(
+    context: click.Context,
+    model: str,
+    arch: str | None,
+    device: str,
+    precision: str,
+    seed: int,
+    config: str | None,
+    data: str | None,
+    attack: Sequence[str],
+    norm: str,
+    eps: str | None,
+    samples: int | None,
+    batch_size: int | None,
+    target: str | None,
+    out: str,
+    fail_under: Sequence[str],
+    baseline: str | None,
+    max_drop: float | None,
+) -> int:
+    """Attack a model on labelled pictures and write a report."""
+    from robustkit import config as settings
+    from robustkit import gates, reports, terminal
+    from robustkit.auditor import audit as run
+    from robustkit.data import load_data
+    from robustkit.output import Staging
+    from robustkit.progress import shown
+
+    # Everything that can be refused is refused before the first gradient.
+    settings.check_norm(norm)
+    grid = settings.parse_grid(eps if eps is not None else settings.DEFAULT_EPS[norm], norm)
+    attacks = [settings.parse_attack(spec, norm) for spec in attack or settings.DEFAULT_ATTACKS]
+    floors = settings.parse_floors(fail_under, norm, grid)
+    old = _baseline(baseline, max_drop)
+    subject = _load_model(context, model, arch, device, precision)
+    pictures = load_data(data or ("mnist-samples" if model.startswith("lenet") else "imagenet-samples"))
+    if old is not None:
+        count = min(len(pictures), samples or len(pictures))
+        gates.check_baseline(old, norm, pictures.name, count, grid)
+
+    with _signals(signal.SIGTERM, handler=_as_interrupt), Staging(Path(out)) as staging:
+        failure: str | None = None
+        try:
+            with shown() as watch:
+                record = run(
+                    subject,
+                    pictures,
+                    attacks,
+                    grid,
+                    seed=seed,
+                    norm=norm,
+                    samples=samples,
+                    batch_size=batch_size,
+                    target=target,
+                    out=staging.folder,
+                    watch=watch,
+                    command=shlex.join(["robustkit", *sys.argv[1:]]),
+                )
+        except (AuditInterrupted, AuditFailed) as error:
+            if error.record is None:
+                raise
+            record, failure = error.record, str(error)
+        # From here on the report is being written: a second Ctrl-C would only spoil it.
+        with _signals(signal.SIGINT, signal.SIGTERM, handler=signal.SIG_IGN):
+            if failure is None:
+                record = gates.judge(record, floors, old, max_drop or 0.0)
+            reports.write(record, staging.folder)
+            staging.publish()
+    terminal.summarise(record, Path(out))
+    if failure is not None:
+        raise AuditFailed(f"{failure}; what was finished is in {Path(out) / 'index.html'}, marked incomplete", record)
+    return 0 if record.passed else 1
+
+
+def _baseline(path: str | None, max_drop: float | None) -> Any:
+    if path is None:
+        if max_drop is not None:
+            raise ConfigError("--max-drop needs --baseline: the report.json to compare with")
+        return None
+    if max_drop is not None and not 0 <= max_drop <= 1:
+        raise ConfigError(f"--max-drop is a share of the samples from 0 to 1, got {max_drop}")
+    return _record(path)
+
+
+def _record(path: str) -> Any:
+    from robustkit import reports
+
+    try:
+        return reports.read(path)
+    except reports.RecordError as error:
+        raise ConfigError(str(error)) from None
+
+
+@contextmanager
+def _signals(*numbers: int, handler: Any) -> Iterator[None]:
+    before = [(number, signal.signal(number, handler)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, old in before:
+            signal.signal(number, old)
+
+
+def _as_interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@main.command()
+@click.argument("image")
+@_with(_model)
+@click.option("--attack", default="fgsm", show_default=True, metavar="NAME[:KEY=VALUE,...]")
+@click.option("--norm", default="linf", show_default=True, help="linf, l2 or l1.")
+@click.option("--eps", default="0.007", show_default=True, help="Radius in pixel units of [0,1]; 2/255 works too.")
+@click.option("--target", metavar="CLASS", help="The class to reach, by name or number; without it, any other.")
+@click.option("--out", default="comparison", show_default=True, metavar="DIR", help="Folder of the pictures.")
+@click.pass_context
+def compare(
+    context: click.Context,
+    image: str,
+    model: str,
+    arch: str | None,
+    device: str,
+    precision: str,
+    seed: int,
+    config: str | None,
+    attack: str,
+    norm: str,
+    eps: str,
+    target: str | None,
+    out: str,
+) -> None:
+    """Attack one picture: original + ε · perturbation = adversarial, as PNG files."""
+    from robustkit import config as settings
+    from robustkit import terminal
+    from robustkit.compare import compare_picture
+    from robustkit.output import writable
+
+    settings.check_norm(norm)
+    radius = settings.parse_eps(eps, norm)
+    method = settings.parse_attack(attack, norm)
+    subject = _load_model(context, model, arch, device, precision)
+    folder = writable(Path(out))
+    comparison, figure = compare_picture(subject, Path(image), method, radius, target, seed, folder)
+    terminal.show_comparison(comparison, figure)
+
+
+@main.command()
+def models() -> None:
+    """List the models."""
+    from robustkit import terminal
+    from robustkit.loading.names import data_names, model_names
+
+    terminal.show_names("Models (--model)", model_names())
+    terminal.show_names("Data (--data)", data_names())
+
+
+@main.command()
+def attacks() -> None:
+    """List the attacks and their parameters."""
+    from robustkit import terminal
+    from robustkit.attacks.registry import ATTACKS
+
+    terminal.show_attacks(ATTACKS)
+
+
+@main.command()
+@click.argument("record")
+@click.option("--out", metavar="DIR", help="Folder to draw into; by default beside the record.")
+def report(record: str, out: str | None) -> None:
+    """Draw a report again from its report.json."""
+    from robustkit import reports
+    from robustkit.output import writable
+
+    try:
+        page = reports.redraw(record, None if out is None else writable(Path(out)))
+    except reports.RecordError as error:
+        raise ConfigError(str(error)) from None
+    except OSError as error:
+        raise ConfigError(f"{error.filename or out}: cannot be written ({error.strerror})") from None
+    click.echo(f"report: {page}")

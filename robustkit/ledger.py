@@ -1,0 +1,169 @@
+"""What an audit has found so far, sample by sample, and the record made of it.
+
+Columns of numbers, a few bytes per sample and attack: pictures are never kept.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from robustkit.attacks.base import Attack
+from robustkit.reports import AttackResult, Comparison, EpsPoint, Rate, Samples, Spread
+
+TOLERANCE = 1e-6  # by which a distance may exceed ε: rounding of float32 pixels
+
+
+@dataclass
+class Tally:
+    """One attack's columns over the first `judged` samples; NaN (or -1) where a sample was not broken by it."""
+
+    attack: Attack
+    distances: array[float] = field(default_factory=lambda: array("d"))
+    rms: array[float] = field(default_factory=lambda: array("d"))
+    predictions: array[int] = field(default_factory=lambda: array("q"))
+    confidences: array[float] = field(default_factory=lambda: array("d"))
+    inherited: list[int] = field(default_factory=list)  # per ε
+    reached: int = 0  # of the target
+    aimed: int = 0  # samples attacked with a target
+    attacked: int = 0
+    forwards: int = 0
+    backwards: int = 0
+    seconds: float = 0.0
+
+    @property
+    def judged(self) -> int:
+        return len(self.distances)
+
+    def extend(
+        self,
+        batch: int,
+        rows: np.ndarray,
+        distances: np.ndarray,
+        rms: np.ndarray,
+        predictions: np.ndarray,
+        confidences: np.ndarray,
+    ) -> None:
+        """Append a batch of `batch` samples, of which `rows` were attacked."""
+        for column, values, empty in (
+            (self.distances, distances, math.nan),
+            (self.rms, rms, math.nan),
+            (self.predictions, predictions, -1),
+            (self.confidences, confidences, math.nan),
+        ):
+            whole = np.full(batch, empty)
+            whole[rows] = values
+            column.extend(whole.astype(np.int64).tolist() if column.typecode == "q" else whole.tolist())
+
+
+@dataclass
+class Ledger:
+    """The clean answers, and a tally per attack."""
+
+    eps: dict[float, str]
+    tallies: list[Tally]
+    ids: array[int] = field(default_factory=lambda: array("q"))
+    names: list[str] = field(default_factory=list)
+    labels: array[int] = field(default_factory=lambda: array("q"))
+    predictions: array[int] = field(default_factory=lambda: array("q"))
+    confidences: array[float] = field(default_factory=lambda: array("d"))
+    comparisons: list[Comparison] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def clean(self) -> Rate:
+        return Rate.of(int(self.right().sum()), len(self))
+
+    def right(self) -> np.ndarray:
+        same: np.ndarray = np.asarray(self.labels) == np.asarray(self.predictions)
+        return same
+
+    def worst(self) -> tuple[np.ndarray, int]:
+        """Smallest distance per sample over all attacks that ran, inf where none broke it, and how many samples
+        every one of them has judged."""
+        ran = [tally for tally in self.tallies if tally.judged]
+        total = np.full(len(self), math.inf)
+        for tally in ran:
+            found = np.nan_to_num(np.asarray(tally.distances), nan=math.inf)
+            total[: tally.judged] = np.minimum(total[: tally.judged], found)
+        return total, min((tally.judged for tally in ran), default=0)
+
+    def curve(self, distances: np.ndarray, inherited: Sequence[int]) -> list[EpsPoint]:
+        """Robust accuracy over ε of the first samples, from the distance at which each was broken (NaN, inf: none)."""
+        right = self.right()[: len(distances)]
+        found = np.nan_to_num(distances, nan=math.inf)
+        points = []
+        for place, (eps, text) in enumerate(self.eps.items()):
+            broken = int((right & (found <= eps + TOLERANCE)).sum())
+            held, total = int(right.sum()), len(right)
+            points.append(EpsPoint(eps, text, Rate.of(held - broken, total), Rate.of(broken, held), inherited[place]))
+        return points
+
+    def result(self, tally: Tally, targeted: bool) -> AttackResult:
+        attack = tally.attack
+        distances = np.asarray(tally.distances)
+        broken = ~np.isnan(distances)
+        before = np.asarray(self.confidences)[: tally.judged]
+        pad = len(self) - tally.judged
+        each = max(tally.attacked, 1)
+        parameters = {key: value for key, value in attack.parameters().items() if key != "eps"}
+        return AttackResult(
+            name=attack.name,
+            title=attack.title,
+            paper=attack.paper,
+            kind="minimum" if attack.minimum_norm else "budget",
+            own_norm=attack.norm,
+            parameters=parameters,
+            judged=tally.judged,
+            curve=self.curve(distances, tally.inherited or [0] * len(self.eps)),
+            success=Rate.of(int(broken.sum()), int(self.right()[: tally.judged].sum())),
+            targeted=Rate.of(tally.reached, tally.aimed) if targeted else None,
+            distortion=spread(distances[broken]),
+            rms=spread(np.asarray(tally.rms)[broken]),
+            confidence_before=spread(before[broken]),
+            confidence_after=spread(np.asarray(tally.confidences)[broken]),
+            forwards=tally.forwards / each,
+            backwards=tally.backwards / each,
+            seconds=tally.seconds,
+            distances=_numbers(tally.distances) + [None] * pad,
+            rms_each=_numbers(tally.rms) + [None] * pad,
+            predictions=[None if value < 0 else value for value in tally.predictions] + [None] * pad,
+            confidences=_numbers(tally.confidences) + [None] * pad,
+        )
+
+    def samples(self, worst: np.ndarray) -> Samples:
+        distances = [
+            (None if math.isinf(distance) else float(distance)) if right else 0.0
+            for distance, right in zip(worst, self.right(), strict=True)
+        ]
+        return Samples(
+            list(self.ids),
+            list(self.names),
+            list(self.labels),
+            list(self.predictions),
+            list(self.confidences),
+            distances,
+        )
+
+    def classes(self, name: Callable[[int], str]) -> dict[str, str]:
+        """Names of the classes that occur."""
+        indices = {*self.labels, *self.predictions}
+        for tally in self.tallies:
+            indices.update(value for value in tally.predictions if value >= 0)
+        return {str(index): name(index) for index in sorted(indices)}
+
+
+def spread(values: np.ndarray) -> Spread:
+    if not len(values):
+        return Spread(0, None, None, None, None, None, None, None, None)
+    low, p10, p25, median, p75, p90, high = (float(q) for q in np.quantile(values, (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)))
+    return Spread(len(values), low, p10, p25, median, p75, p90, high, float(values.mean()))
+
+
+def _numbers(column: array[float]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in column]

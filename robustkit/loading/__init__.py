@@ -1,0 +1,1 @@
+"""What `robustkit.models` and `robustkit.data` are made of."""

@@ -1,0 +1,1 @@
+"""Small networks whose weights come with robustkit."""
