@@ -133,7 +133,7 @@ def _checked(model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, ids
         low, high = (float(bound) for bound in torch.aminmax(x.detach()))
         require(not (math.isnan(low) or math.isnan(high)), "x holds NaN")
         require(
-            0 <= low and high <= 1,
+            low >= 0 and high <= 1,
             f"x must lie in [0,1], got [{low:.4g}, {high:.4g}]: pass it not normalised",
         )
     check_count("seed", seed, 0)

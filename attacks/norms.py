@@ -124,17 +124,7 @@ class _L1(Norm):
 
     def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
         room = torch.where(g > 0, high, -low).flatten(1)
-        gain = torch.where(room > 0, g.flatten(1).abs(), 0.0)
-        # The largest gains are filled first, each as far as the box lets it: usually a few dozen of them.
-        k = min(gain.shape[1], 4 * math.ceil(eps) + 64)
-        while True:
-            gains, order = gain.topk(k, dim=1)
-            rooms = room.gather(1, order) * (gains > 0)
-            if k == gain.shape[1] or (rooms.sum(1) >= eps).all():
-                break
-            k = min(gain.shape[1], 8 * k)
-        filled = (eps - (rooms.cumsum(1) - rooms)).clamp_(min=0).minimum(rooms)
-        return torch.zeros_like(room).scatter_(1, order, filled).view_as(g) * g.sign()
+        return _greedy(g.flatten(1).abs(), room, room.new_full((len(room),), eps)).view_as(g) * g.sign()
 
     def step(self, g: Tensor, length: float, low: Tensor, high: Tensor) -> Tensor:
         # The steepest step pushes a pixel or two to the edge of the box, where the gradient that chose them no
@@ -145,8 +135,10 @@ class _L1(Norm):
         gain = torch.where(room > 0, g.flatten(1).abs(), 0.0)
         gains, order = gain.topk(max(1, gain.shape[1] // 100), dim=1)
         share = gains / gains.sum(1, keepdim=True).clamp(min=torch.finfo(g.dtype).tiny)
-        move = torch.zeros_like(room).scatter_(1, order, share * length)
-        return move.minimum(room).view_as(g) * g.sign()
+        move = torch.zeros_like(room).scatter_(1, order, share * length).minimum(room)
+        # What the box cuts off goes to the next pixels: where the top ones are full, all else would stand still.
+        move = move + _greedy(gain, room - move, length - move.sum(1))
+        return move.view_as(g) * g.sign()
 
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         # Exponential gaps, one more than there are coordinates, make the share uniform in the simplex.
@@ -186,6 +178,20 @@ def _fill(u: Tensor, cap: Tensor, eps: float) -> Tensor:
     # 0 · inf: an entry that does not pull is not moved.
     scaled = torch.where(u > 0, u * t[:, None], 0.0)
     return torch.minimum(scaled, cap).view(shape)
+
+
+def _greedy(gain: Tensor, room: Tensor, budget: Tensor) -> Tensor:
+    """The budget [B] spent on the largest gains first [B, n], each as far as its room lets it."""
+    gain = torch.where(room > 0, gain, 0.0)
+    k = min(gain.shape[1], 4 * math.ceil(float(budget.max())) + 64)  # usually a few dozen are enough
+    while True:
+        gains, order = gain.topk(k, dim=1)
+        rooms = room.gather(1, order) * (gains > 0)
+        if k == gain.shape[1] or (rooms.sum(1) >= budget).all():
+            break
+        k = min(gain.shape[1], 8 * k)
+    filled = (budget[:, None] - (rooms.cumsum(1) - rooms)).clamp_(min=0).minimum(rooms)
+    return torch.zeros_like(room).scatter_(1, order, filled)
 
 
 def _shrink(u: Tensor, cap: Tensor, eps: float) -> Tensor:

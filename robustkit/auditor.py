@@ -30,7 +30,7 @@ _LEVEL = 1 / 255  # of an 8-bit picture
 _BATCH_FLOATS = 3_100_000  # input values per batch: 20 photographs of 224×224
 LEAST_LIKELY = "least-likely"
 
-Watch = Callable[[str, int, int], None]  # what is going on, samples done, samples in all
+Watch = Callable[[str, int, int, int], None]  # what is going on, samples done with it, samples in all, gradients
 
 
 def audit(
@@ -67,7 +67,7 @@ def audit(
             attacked untargeted.
         out: folder of the report; the pictures of the comparisons are written to `out/comparisons`. Without it
             there are none.
-        watch: called with what is going on, samples done and samples in all.
+        watch: called with what is going on, samples done with it, samples in all, and gradients taken for it.
         command: what the report says reproduces it.
 
     Raises:
@@ -196,22 +196,29 @@ class _Run:
         self.ledger = Ledger(plan.eps, [Tally(attack, inherited=[0] * len(plan.eps)) for attack in plan.attacks])
         self.started = time.monotonic()
         self.total = min(len(plan.data), plan.samples or len(plan.data))
-        self.stage = ""
+        self.stage, self.done, self.base = "", 0, 0
 
     def go(self) -> None:
         plan = self.plan
         batches = plan.data.batches(plan.model, plan.batch_size, plan.samples)
-        plan.watch("reading the pictures", 0, self.total)
-        plan.model.listener = lambda: plan.watch(self.stage, len(self.ledger), self.total)
+        self._enter("reading the pictures", 0)
+        plan.model.listener = self._tell
         try:
             for batch in batches:
                 self._batch(batch)
         finally:
             plan.model.listener = None
 
+    def _enter(self, stage: str, done: int) -> None:
+        self.stage, self.done, self.base = stage, done, self.plan.model.backwards
+        self._tell()
+
+    def _tell(self) -> None:
+        self.plan.watch(self.stage, self.done, self.total, self.plan.model.backwards - self.base)
+
     def _batch(self, batch: Batch) -> None:
         plan, ledger, device = self.plan, self.ledger, self.plan.model.device
-        self.stage = "clean accuracy"
+        self._enter("clean accuracy", len(ledger))
         x, y = batch.x.to(device), batch.y.to(device)
         logits = plan.model.logits(x)
         confidence, predicted = logits.softmax(1).max(1)
@@ -226,10 +233,11 @@ class _Run:
         survivors = _Survivors(x[right], y[right], self._targets(y[right], logits[right]), batch.ids[rows], rows)
         names = [batch.names[row] for row in rows.tolist()]
         for number, tally in enumerate(ledger.tallies, 1):
-            self.stage = f"{tally.attack.title} ({number} of {len(ledger.tallies)})"
+            self._enter(f"{tally.attack.title}, {number} of {len(ledger.tallies)} attacks", tally.judged)
             found = self._attack(tally, survivors)
             columns = (found.distances, found.rms, found.predictions, found.confidences)
             tally.extend(len(batch.ids), rows.numpy(), *(column.numpy() for column in columns))
+            self._enter(f"pictures of {tally.attack.title}", tally.judged)
             self._pictures(tally.attack, survivors, found, names)
 
     def _targets(self, y: Tensor, logits: Tensor) -> Tensor | None:

@@ -32,12 +32,16 @@ def _bar() -> Iterator[Watch]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("samples"),
+        TextColumn("samples, {task.fields[gradients]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("starting", total=None)
-        yield lambda stage, done, total: progress.update(task, description=stage, completed=done, total=total)
+        task = progress.add_task("starting", total=None, gradients="")
+
+        def watch(stage: str, done: int, total: int, gradients: int) -> None:
+            progress.update(task, description=stage, completed=done, total=total, gradients=f"{gradients:,} gradients")
+
+        yield watch
 
 
 class _Lines:
@@ -47,8 +51,9 @@ class _Lines:
         self.started = self.last = time.monotonic()
         self.stage = ""
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, gradients: int) -> None:
         now = time.monotonic()
         if stage != self.stage or now - self.last >= _EVERY:
             self.stage, self.last = stage, now
-            print(f"[{now - self.started:5.0f} s] {stage}: {done} of {total} samples", file=sys.stderr, flush=True)
+            taken = f", {gradients:,} gradients" if gradients else ""
+            print(f"[{now - self.started:4.0f} s] {stage}: {done} of {total} samples{taken}", file=sys.stderr, flush=True)
