@@ -112,7 +112,7 @@ def _pair(c: Comparison, source: PictureSource, eps: str | None) -> Pair:
         after=after,
         setting=f"{attack}, {within}, {words.NORMS[c.norm]}",
         remark=_remark(c, state),
-        factor=words.eps(c.size) if c.norm == "linf" and c.size else "",
+        factor=f"{words.levels(1 / c.amplification)}/255",
         original=Shown(original, before, _sure(c.original)),
         change=Shown(change, f"change, amplified {times} ×", size),
         adversarial=Shown(adversarial, after, _sure(c.adversarial)),

@@ -372,8 +372,6 @@ class _Run:
         right = ledger.right()
         broken = worst[right & np.isfinite(worst)]
         target = plan.target if plan.target in (None, LEAST_LIKELY) else class_name(model, int(plan.target or 0))
-        ran = [tally for tally in ledger.tallies if tally.judged]
-        inherited = [min((tally.inherited[place] for tally in ran), default=0) for place in range(len(plan.eps))]
         skipped = [Skipped(file, reason) for file, reason in plan.data.skipped]
         return AuditRecord(
             status=status,
@@ -385,7 +383,7 @@ class _Run:
             run=self._run_info(),
             clean=ledger.clean(),
             clean_confidence=spread(np.asarray(ledger.confidences)),
-            worst_case=ledger.curve(worst[:judged], inherited),
+            worst_case=ledger.curve(worst[:judged]),
             worst_distance=spread(broken),
             attacks=[ledger.result(tally, plan.target is not None) for tally in ledger.tallies],
             samples=ledger.samples(worst),

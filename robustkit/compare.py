@@ -59,7 +59,8 @@ def save_comparison(model: LoadedModel, subject: Subject, folder: Path, stem: st
 
     before, clean, after = model.logits(torch.stack([subject.adversarial, original, adversarial])).softmax(1)
     truth = int(clean.argmax()) if subject.truth is None else subject.truth
-    saved = (adversarial - original)[None].double()
+    # In whole levels, so that 1/255 is 1/255 and not a rounded difference of two floats.
+    saved = ((adversarial * 255).round() - (original * 255).round())[None].double() / 255
     reached = [_reached(row, truth, subject.target) for row in (before, after)]
     return Comparison(
         sample=subject.sample,

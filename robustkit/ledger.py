@@ -93,15 +93,20 @@ class Ledger:
             total[: tally.judged] = np.minimum(total[: tally.judged], found)
         return total, min((tally.judged for tally in ran), default=0)
 
-    def curve(self, distances: np.ndarray, inherited: Sequence[int]) -> list[EpsPoint]:
-        """Robust accuracy over ε of the first samples, from the distance at which each was broken (NaN, inf: none)."""
+    def curve(self, distances: np.ndarray, inherited: Sequence[int] | None = None) -> list[EpsPoint]:
+        """Robust accuracy over ε of the first samples, from the distance at which each was broken (NaN, inf: none).
+
+        inherited: per ε, the samples not attacked there since a smaller one broke them; by default, all such.
+        """
         right = self.right()[: len(distances)]
         found = np.nan_to_num(distances, nan=math.inf)
-        points = []
+        held, total = int(right.sum()), len(right)
+        points: list[EpsPoint] = []
         for place, (eps, text) in enumerate(self.eps.items()):
             broken = int((right & (found <= eps + TOLERANCE)).sum())
-            held, total = int(right.sum()), len(right)
-            points.append(EpsPoint(eps, text, Rate.of(held - broken, total), Rate.of(broken, held), inherited[place]))
+            before = points[-1].success.count if points else 0
+            robust, success = Rate.of(held - broken, total), Rate.of(broken, held)
+            points.append(EpsPoint(eps, text, robust, success, before if inherited is None else inherited[place]))
         return points
 
     def result(self, tally: Tally, targeted: bool) -> AttackResult:
@@ -120,7 +125,7 @@ class Ledger:
             own_norm=attack.norm,
             parameters=parameters,
             judged=tally.judged,
-            curve=self.curve(distances, tally.inherited or [0] * len(self.eps)),
+            curve=self.curve(distances, tally.inherited),
             success=Rate.of(int(broken.sum()), int(self.right()[: tally.judged].sum())),
             targeted=Rate.of(tally.reached, tally.aimed) if targeted else None,
             distortion=spread(distances[broken]),
