@@ -33,6 +33,7 @@ class _Ascent:
     single: bool = False  # the one step is all there is
     restart: int | None = None  # which random start; None starts at x
     early_stop: bool = True
+    exact: bool = False
 
     def begin(self, problem: Problem) -> _Climb:
         x = problem.x

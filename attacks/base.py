@@ -144,6 +144,8 @@ def _checked(model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, ids
         require(not len(clash), f"target equals the label in {len(clash)} rows, first in row {_first(clash)}")
     ids = torch.arange(len(x)) if ids is None else _column("ids", ids, x, "ids").cpu()
     goal = Goal.of(y, False) if target is None else Goal.of(target, True)
+    if target is not None:  # the labels are not asked for, but one out of range is a mistake all the same
+        goal = dataclasses.replace(goal, highest=max(goal.highest, Goal.of(y, False).highest))
     return Problem(x.clone() if x.is_inference() else x.detach(), goal, ids, seed)
 
 

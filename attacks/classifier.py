@@ -113,23 +113,27 @@ class Classifier:
         self._tell()
         return out
 
-    def gradient(self, x: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def gradient(
+        self, x: Tensor, objective: Callable[[Tensor], Tensor], *, exact: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [B, K], objective(logits) [B] and its gradient with respect to x, shaped like x.
 
         Rows are independent in eval mode, so one backward pass of the sum gives every row its own gradient.
-        Entries of the gradient that are NaN count as zero: the search goes on along the others.
+        Entries of the gradient that are NaN count as zero: the search goes on along the others. With `exact` it is
+        taken in full precision, whatever the model's own.
         """
+        precision = "fp32" if exact else self.precision
         with self.frozen(), torch.inference_mode(False), torch.enable_grad():
             point = x.detach().clone() if x.is_inference() else x.detach()
             point = self._laid_out(point).requires_grad_()
             try:
-                logits = self._forward(point, self.precision)
+                logits = self._forward(point, precision)
             except RuntimeError:
                 if not self._channels_last:
                     raise
                 self._channels_last = False
                 point = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-                logits = self._forward(point, self.precision)
+                logits = self._forward(point, precision)
             value = objective(logits)
             if not value.requires_grad:
                 raise ValueError(

@@ -26,7 +26,7 @@ class Goal:
         A tie is not reached: which class wins it is an accident of argmax.
         """
         own = self._own(logits)
-        other = self._others(logits).amax(1)
+        other = self.others(logits).amax(1)
         return other - own if self.targeted else own - other
 
     def loss(self, logits: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class Goal:
         which is how many a defence has looked robust.
         """
         own = self._own(logits)
-        rivals = torch.logsumexp(self._others(logits), 1)
+        rivals = torch.logsumexp(self.others(logits), 1)
         return own - rivals if self.targeted else rivals - own
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
@@ -47,10 +47,15 @@ class Goal:
     def take(self, keep: Tensor) -> Goal:
         return Goal(self.classes[keep], self.targeted, self.highest)
 
+    def others(self, logits: Tensor) -> Tensor:
+        """The logits with the class itself out of the running, at -inf."""
+        self._check(logits)
+        return logits.scatter(1, self.classes[:, None], -torch.inf)
+
     def _own(self, logits: Tensor) -> Tensor:
-        if self.highest >= logits.shape[1]:
-            raise ValueError(f"class {self.highest} asked of a model that has {logits.shape[1]} classes")
+        self._check(logits)
         return logits.gather(1, self.classes[:, None]).squeeze(1)
 
-    def _others(self, logits: Tensor) -> Tensor:
-        return logits.scatter(1, self.classes[:, None], -torch.inf)
+    def _check(self, logits: Tensor) -> None:
+        if self.highest >= logits.shape[1]:
+            raise ValueError(f"class {self.highest} asked of a model that has {logits.shape[1]} classes")

@@ -15,75 +15,16 @@ from torch import Tensor
 
 from .base import Attack, Problem, check_count, require
 from .classifier import Classifier
+from .curvature import Curvature
 from .goal import Goal
 from .penalty import PenaltySearch
 from .search import Best, Evaluation, State, search
 
 _ARMIJO = 1e-4  # share of the predicted decrease that a step must bring
 _SHORTENINGS = 6  # of a step, before its direction is given up
-_CURVATURE = 1e-8  # least cosine of a pair (s, y) that tells something about the Hessian
 _FACTOR = 4.0  # between constants until success and failure bracket the answer
 _BEHIND = 1.1  # times the best size so far: a class that after a solve is still farther is given up
 _CLOSE = 1.1  # ratio of the brackets at which a row's search ends
-
-
-@dataclass
-class _History:
-    """The last steps s and changes y of the gradient, rows first. One slot a round, shared by all rows: a row
-    that did not move in a round has no pair in that round's slot."""
-
-    s: Tensor  # [B, m, n]
-    y: Tensor  # [B, m, n]
-    rho: Tensor  # [B, m], 1 / sᵀy; 0 where there is no pair
-    slot: int = 0
-
-    def take(self, keep: Tensor) -> _History:
-        return _History(self.s[keep], self.y[keep], self.rho[keep], self.slot)
-
-    def push(self, s: Tensor, y: Tensor, valid: Tensor) -> None:
-        self.slot = (self.slot + 1) % self.s.shape[1]
-        self.s[:, self.slot], self.y[:, self.slot] = s, y
-        sy = (s * y).sum(1)
-        valid = valid & (sy > _CURVATURE * s.norm(dim=1) * y.norm(dim=1))
-        self.rho[:, self.slot] = torch.where(valid, 1 / sy, 0.0)
-
-    def shift(self, by: Tensor) -> None:
-        """Add `by` [B] times the identity to the Hessian: what a new constant does to pairs already seen."""
-        rows = (by != 0).nonzero().squeeze(1)
-        if len(rows):
-            s, rho = self.s[rows], self.rho[rows]
-            y = self.y[rows] + by[rows, None, None] * s
-            sy = (s * y).sum(2)
-            held = (rho > 0) & (sy > _CURVATURE * s.norm(dim=2) * y.norm(dim=2))
-            self.y[rows], self.rho[rows] = y, torch.where(held, 1 / sy, 0.0)
-
-    def forget(self, rows: Tensor) -> None:
-        self.rho[rows] = 0.0
-
-    def descent(self, g: Tensor, free: Tensor, scale: Tensor) -> Tensor:
-        """-H g on the free coordinates [B, n], by the two-loop recursion (Nocedal 1980).
-
-        scale [B] is the inverse Hessian's diagonal where no pair says better.
-        """
-        m = self.s.shape[1]
-        order = [(self.slot - age) % m for age in range(m)]  # newest first
-        q = torch.where(free, g, 0.0)
-        weights: dict[int, Tensor] = {}
-        for j in order:
-            if bool((self.rho[:, j] > 0).any()):
-                weights[j] = self.rho[:, j] * torch.linalg.vecdot(self.s[:, j], q)
-                q = torch.addcmul(q, self.y[:, j], -weights[j][:, None]) * free
-        for j in reversed(order):
-            # The newest pair a row has sets the scale of its first guess: written last, it wins.
-            y = self.y[:, j]
-            newest = 1 / (self.rho[:, j] * y.square().sum(1))
-            scale = torch.where(self.rho[:, j] > 0, newest, scale)
-        q = q * scale[:, None]
-        for j in reversed(order):
-            if j in weights:
-                back = weights[j] - self.rho[:, j] * torch.linalg.vecdot(self.y[:, j], q)
-                q = torch.addcmul(q, self.s[:, j], back[:, None]) * free
-        return -q
 
 
 @dataclass
@@ -91,7 +32,7 @@ class _Solve(State):
     aim: Goal  # the class whose cross-entropy is lowered; what counts as reached is the problem's own goal
     limit: Tensor  # [B] size of the smallest perturbation towards other classes
     penalty: PenaltySearch
-    history: _History
+    curvature: Curvature
     base: Tensor  # [B, n] the iterate that the current step starts from
     loss: Tensor  # [B] cross-entropy there, without the penalty: a new constant costs no query
     slope: Tensor  # [B, n] its gradient
@@ -116,20 +57,20 @@ class _Lbfgs:
     memory: int
     aim: Tensor  # int64 [B]
     limit: Tensor  # [B]
+    exact: bool = True  # bf16 values are too coarse for the line search: distances came out a tenth larger
 
     def begin(self, problem: Problem) -> _Solve:
         x = problem.x.flatten(1)
-        rows, n = x.shape
+        rows = len(x)
         flags, zeros = torch.zeros(rows, dtype=torch.bool, device=x.device), x.new_zeros(rows)
         counts = torch.zeros(rows, dtype=torch.int64, device=x.device)
-        pairs = x.new_zeros(rows, self.memory, n)
         return _Solve(
             point=problem.x.clone(),
             done=flags,
             aim=Goal.of(self.aim, True),
             limit=self.limit,
             penalty=PenaltySearch.start(zeros),
-            history=_History(pairs, pairs.clone(), x.new_zeros(rows, self.memory)),
+            curvature=Curvature.none(x, self.memory),
             base=x,
             loss=zeros,
             slope=x,
@@ -165,14 +106,13 @@ class _Lbfgs:
         state.penalty.c = c
 
         # Armijo's condition along the projected arc. A fresh solve takes its first point as it is.
-        g = torch.addcmul(state.slope, 2 * c[:, None], state.base - x)
-        before = c * (state.base - x).square().sum(1) + state.loss
+        step = z - state.base
+        shift = state.base - x
+        before = c * shift.square().sum(1) + state.loss
         after = c * size.square() + seen.value
-        drop = torch.linalg.vecdot(g, z - state.base)
+        drop = torch.linalg.vecdot(state.slope, step) + 2 * c * torch.linalg.vecdot(shift, step)
         accepted = state.fresh | (after <= before + _ARMIJO * drop)
-        step = torch.where(state.fresh[:, None], 0.0, z - state.base)
-        change = torch.addcmul(slope - state.slope, 2 * c[:, None], step)
-        state.history.push(step, change, accepted & ~state.fresh)
+        state.curvature.push(step, slope - state.slope, accepted & ~state.fresh)
         little = ~state.fresh & accepted & (before - after <= 1e-5 * before.abs())
         state.base = torch.where(accepted[:, None], z, state.base)
         state.slope = torch.where(accepted[:, None], slope, state.slope)
@@ -197,12 +137,11 @@ class _Lbfgs:
         state.best_size = torch.where(better, size, state.best_size)
 
     def _next_constant(self, state: _Solve, ended: Tensor) -> None:
-        penalty, old = state.penalty, state.penalty.c
+        penalty = state.penalty
         penalty.judge(ended, state.held, _FACTOR)
         close = penalty.high < _CLOSE * penalty.low
         behind = ended & (state.best_size > _BEHIND * state.limit)
         state.done = state.done | (penalty.tried >= self.searches) | close | behind
-        state.history.shift(2 * (penalty.c - old))
         # The next solve starts from the smallest adversarial point so far, or goes on where this one ended.
         again = ended & torch.isfinite(state.best_size)
         state.base = torch.where(again[:, None], state.best, state.base)
@@ -216,13 +155,13 @@ class _Lbfgs:
         """A new direction where `turned`, half the step along the old one elsewhere."""
         c = state.penalty.c
         g = torch.addcmul(state.slope, 2 * c[:, None], state.base - x)
-        free = ~(((state.base <= 0) & (g > 0)) | ((state.base >= 1) & (g < 0)))
-        scale = 1 / (2 * c)  # the Hessian of the penalty alone
-        move = state.history.descent(g, free, scale)
-        steep = torch.where(free, -g, 0.0)
-        uphill = torch.linalg.vecdot(move, g) > -1e-4 * move.norm(dim=1) * steep.norm(dim=1)
-        state.history.forget((uphill & turned).nonzero().squeeze(1))
-        move = torch.where(uphill[:, None], steep * scale[:, None], move)
+        # A coordinate at a bound whose gradient points out of the box stays there.
+        free = ((state.base > 0) | (g < 0)) & ((state.base < 1) | (g > 0))
+        g *= free
+        move = state.curvature.descent(g, c).mul_(free)
+        flat = torch.linalg.vecdot(move, g) > -1e-4 * move.norm(dim=1) * g.norm(dim=1)
+        state.curvature.forget(flat & turned)
+        move = torch.where(flat[:, None], g / (-2 * c[:, None]), move)
         # A gradient of zero makes c zero and the scale infinite, a huge one overflows: stay rather than be lost.
         move = torch.nan_to_num(move, nan=0.0)
         state.move = torch.where(turned[:, None], move, state.move)
@@ -289,8 +228,7 @@ class LBFGS(Attack):
             aims = goal.classes[:, None]
         else:
             logits = model.logits(problem.x)
-            rivals = logits.scatter(1, goal.classes[:, None], -torch.inf)
-            aims = rivals.topk(min(self.candidates, logits.shape[1] - 1), dim=1).indices
+            aims = goal.others(logits).topk(min(self.candidates, logits.shape[1] - 1), dim=1).indices
         best = Best(problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf))
         everyone = torch.arange(len(problem.x), device=problem.x.device)
         for aim in aims.unbind(1):

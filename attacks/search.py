@@ -49,6 +49,10 @@ S = TypeVar("S", bound=State)
 class Method(Protocol[S]):
     """What an attack adds to the loop."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether it needs gradients in full precision, as one that compares small differences of values does."""
+
     def begin(self, problem: Problem) -> S:
         """The first points."""
 
@@ -95,10 +99,10 @@ def search(model: Classifier, problem: Problem, method: Method[S], gradients: in
             margin = problem.goal.margin(model.logits(state.point))
             best.offer(rows, state.point, method.score(problem, state, margin))
             break
-        logits, value, gradient = model.gradient(state.point, partial(method.objective, state))
+        logits, value, gradient = model.gradient(state.point, partial(method.objective, state), exact=method.exact)
         margin = problem.goal.margin(logits)
         score = method.score(problem, state, margin)
-        if model.precision != "fp32":
+        if model.precision != "fp32" and not method.exact:
             # What rounded arithmetic claims is judged again before it counts or a row is let go.
             claims = ((margin < 0) & (score < best.score[rows])).nonzero().squeeze(1)
             if len(claims):

@@ -87,24 +87,18 @@ def rms(points: Tensor, x: Tensor, model: Classifier, targets: Tensor) -> np.nda
     return torch.where(reached, size, torch.nan).numpy()
 
 
-def run(images: int, attack: LBFGS) -> list[Outcome]:
-    outcomes = []
+def run(images: int, attack: LBFGS) -> tuple[Outcome, Outcome]:
     model = load_model("efficientnet-lite0", device="cpu", precision="fp32")
     batch = next(load_data("imagenet-samples").batches(model, images, images))
     x, targets = batch.x, (batch.y + 500) % 1000
     model.gradient(x, lambda logits: logits[:, 0])  # warms up
 
-    for precision in ("bf16", "fp32"):
-        ours = load_model("efficientnet-lite0", device="cpu", precision=precision)
-        ours.gradient(x, lambda logits: logits[:, 0])
-        before, started = ours.backwards, time.perf_counter()
-        points = attack(ours, x, batch.y, target=targets)
-        seconds = time.perf_counter() - started
-        gradients = (ours.backwards - before) / images
-        outcomes.append(
-            Outcome(f"robustkit, one batch, {precision}", rms(points, x, model, targets), gradients, seconds / images)
-        )
-        print(f"{outcomes[-1].name}: {seconds / images:.1f} s an image", file=sys.stderr, flush=True)
+    before, started = model.backwards, time.perf_counter()
+    points = attack(model, x, batch.y, target=targets)
+    seconds = time.perf_counter() - started
+    gradients = (model.backwards - before) / images
+    ours = Outcome("robustkit, one batch", rms(points, x, model, targets), gradients, seconds / images)
+    print(f"{ours.name}: {seconds / images:.1f} s an image", file=sys.stderr, flush=True)
 
     before, started = model.backwards, time.perf_counter()
     found = []
@@ -114,10 +108,8 @@ def run(images: int, attack: LBFGS) -> list[Outcome]:
         print(f"SciPy: {row + 1} of {images}, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - started
     gradients = (model.backwards - before) / images
-    outcomes.append(
-        Outcome("SciPy, image by image, fp32", rms(torch.stack(found), x, model, targets), gradients, seconds / images)
-    )
-    return outcomes
+    theirs = Outcome("SciPy, image by image", rms(torch.stack(found), x, model, targets), gradients, seconds / images)
+    return ours, theirs
 
 
 def main() -> None:
@@ -127,23 +119,22 @@ def main() -> None:
     attack = LBFGS()
     print(f"{images} photographs, EfficientNet-Lite0, {attack}")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores\n")
-    outcomes = run(images, attack)
-    scipys = outcomes[-1]
-    print("| | reached | mean rms | worst ratio to SciPy | gradients an image | seconds an image | times faster |")
-    print("|-|-|-|-|-|-|-|")
-    for each in outcomes:
+    ours, theirs = run(images, attack)
+    print("| | reached | mean rms | median rms | gradients an image | seconds an image |")
+    print("|-|-|-|-|-|-|")
+    for each in (ours, theirs):
         reached = int((~np.isnan(each.rms)).sum())
         print(
-            f"| {each.name} | {reached} of {images} | {np.nanmean(each.rms):.6f} "
-            f"| {np.nanmax(each.rms / scipys.rms):.3f} | {each.gradients:.0f} | {each.seconds:.2f} "
-            f"| {scipys.seconds / each.seconds:.1f} |"
+            f"| {each.name} | {reached} of {images} | {np.nanmean(each.rms):.6f} | {np.nanmedian(each.rms):.6f} "
+            f"| {each.gradients:.0f} | {each.seconds:.2f} |"
         )
-    both = all(
-        np.nanmean(each.rms) <= np.nanmean(scipys.rms) and not np.isnan(each.rms).any() for each in outcomes[:-1]
-    )
-    fast = scipys.seconds / outcomes[0].seconds
-    print(f"\nmean distortion no larger than SciPy's: {'yes' if both else 'NO'}")
-    print(f"at least 5 times faster: {'yes' if fast >= 5 else 'NO'} ({fast:.1f} times, bf16 gradients)")
+    ratios = ours.rms / theirs.rms
+    fast = theirs.seconds / ours.seconds
+    small = not np.isnan(ours.rms).any() and np.mean(ours.rms) <= np.nanmean(theirs.rms)
+    print(f"\nrms to SciPy's, image by image: {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
+    print(f"mean distortion no larger than SciPy's: {'yes' if small else 'NO'}")
+    print(f"at least 5 times faster: {'yes' if fast >= 5 else 'NO'} ({fast:.1f} times)")
+    sys.exit(0 if small and fast >= 5 else 1)
 
 
 if __name__ == "__main__":
