@@ -121,24 +121,30 @@ def draw_figure(comparison: Comparison, folder: Path, stem: str) -> Path:
 
     parts = (
         (Path(comparison.original.file).name, _caption(comparison.original), ""),
-        (Path(comparison.perturbation).name, "perturbation", f"+ {1 / comparison.amplification:.4g} ×"),
+        (Path(comparison.perturbation).name, "perturbation", f"+\n{1 / comparison.amplification:.4g} ×"),
         (Path(comparison.adversarial.file).name, _caption(comparison.adversarial), "="),
     )
-    figure = Figure(figsize=(10, 4.1), dpi=150, facecolor="white")
+    with Image.open(folder / parts[0][0]) as picture:
+        side = max(picture.size)
+    panel = 2.7  # inches; whole screen pixels for each pixel of the picture, so that nothing is lost
+    dpi = max(1, round(400 / side)) * side / panel
+    figure = Figure(figsize=(10, 3.6), dpi=dpi, facecolor="white")
     for place, (file, caption, sign) in enumerate(parts):
-        axes = figure.add_axes((0.03 + 0.335 * place, 0.2, 0.27, 0.7))
+        left = 0.02 + 0.345 * place
+        axes = figure.add_axes((left, 0.21, 0.27, 0.75))
         with Image.open(folder / file) as picture:
             axes.imshow(np.asarray(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.axis("off")
-        figure.text(0.165 + 0.335 * place, 0.16, caption, ha="center", va="top", fontsize=12, parse_math=False)
-        figure.text(0.335 * place - 0.003, 0.55, sign, ha="center", va="center", fontsize=12)
+        figure.text(left + 0.135, 0.17, caption, ha="center", va="top", fontsize=9, parse_math=False)
+        figure.text(left - 0.0375, 0.585, sign, ha="center", va="center", fontsize=9, linespacing=1.4)
     path = folder / f"{stem}-comparison.png"
     figure.savefig(path)
     return path
 
 
 def _caption(picture: Picture) -> str:
-    return f"{picture.label}\n{100 * picture.confidence:.1f} % confidence"
+    label = picture.label if len(picture.label) <= 40 else f"{picture.label[:39]}…"
+    return f"{label}\n{100 * picture.confidence:.1f} % confidence"
 
 
 def class_name(model: LoadedModel, index: int) -> str:
@@ -149,7 +155,7 @@ def class_name(model: LoadedModel, index: int) -> str:
 def class_index(model: LoadedModel, wanted: int | str) -> int:
     """The class called `wanted`, by name (whole, or a part that fits one alone) or by number."""
     text = str(wanted).strip()
-    if text.isdigit():
+    if text.isdecimal():
         if int(text) >= model.num_classes:
             raise ConfigError(f"target {text} is not a class: {model.name} has {model.num_classes}, from 0")
         return int(text)
