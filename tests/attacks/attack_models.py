@@ -115,9 +115,7 @@ def best_gain(g: np.ndarray, eps: float, low: np.ndarray, high: np.ndarray, norm
         bounds = np.stack([np.maximum(low, -eps), np.minimum(high, eps)], axis=1)
         return -linprog(-g, bounds=bounds).fun
     if norm == "l1":  # r = p - q, both at least 0
-        bounds = np.concatenate(
-            [np.stack([np.zeros_like(high), high], 1), np.stack([np.zeros_like(low), -low], 1)]
-        )
+        bounds = np.concatenate([np.stack([np.zeros_like(high), high], 1), np.stack([np.zeros_like(low), -low], 1)])
         return -linprog(np.concatenate([-g, g]), A_ub=np.ones((1, 2 * len(g))), b_ub=[eps], bounds=bounds).fun
     return float(g @ grow(g, low, high, lambda r: np.linalg.norm(r) - eps))
 

@@ -33,9 +33,7 @@ class Case(NamedTuple):
 
     def rows(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         low, high = self.bounds
-        return [
-            tuple(t.flatten().double().numpy() for t in row) for row in zip(self.r, low, high, strict=True)
-        ]
+        return [tuple(t.flatten().double().numpy() for t in row) for row in zip(self.r, low, high, strict=True)]
 
 
 @st.composite

@@ -57,8 +57,9 @@ def test_l2_fgsm_away_from_the_box_is_foolboxs_and_at_its_edge_uses_more_of_the_
     theirs = by_foolbox("L2FastGradientAttack", net, middle, y, eps)
     torch.testing.assert_close(FGSM(norm="l2", eps=eps)(net, middle, y), theirs, atol=1e-5, rtol=0)
     for eps in (0.5, 1.0, 2.0):
-        ours, theirs = FGSM(norm="l2", eps=eps)(net, trained.x, y), by_foolbox(
-            "L2FastGradientAttack", net, trained.x, y, eps
+        ours, theirs = (
+            FGSM(norm="l2", eps=eps)(net, trained.x, y),
+            by_foolbox("L2FastGradientAttack", net, trained.x, y, eps),
         )
         assert fooled(net, ours, y) >= fooled(net, theirs, y)
         size = (ours - trained.x).flatten(1).norm(dim=1)
@@ -175,10 +176,7 @@ def scipy_lbfgs(net: nn.Module, x: Tensor, label: int, aim: int, *, targeted: bo
 @pytest.mark.parametrize("targeted", [True, False])
 def test_lbfgs_is_as_good_as_scipys_with_no_more_gradients(trained: Trained, targeted: bool) -> None:
     net, x, y = trained.net, trained.x[:10], trained.y[:10]
-    if targeted:
-        aims = (y + 2) % 5
-    else:
-        aims = net(x).detach().scatter(1, y[:, None], -torch.inf).argmax(1)
+    aims = (y + 2) % 5 if targeted else net(x).detach().scatter(1, y[:, None], -torch.inf).argmax(1)
     theirs = [
         scipy_lbfgs(net, row, int(label), int(aim), targeted=targeted)
         for row, label, aim in zip(x, y, aims, strict=True)
