@@ -34,6 +34,7 @@ class _Ascent:
     restart: int | None = None  # which random start; None starts at x
     early_stop: bool = True
     exact: bool = False
+    blind: bool = False
 
     def begin(self, problem: Problem) -> _Climb:
         x = problem.x

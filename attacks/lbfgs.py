@@ -13,12 +13,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from . import norms
 from .base import Attack, Problem, check_count, require
 from .classifier import Classifier
 from .curvature import Curvature
 from .goal import Goal
 from .penalty import PenaltySearch
 from .search import Best, Evaluation, State, search
+from .shorten import shorten
 
 _ARMIJO = 1e-4  # share of the predicted decrease that a step must bring
 _SHORTENINGS = 6  # of a step, before its direction is given up
@@ -58,6 +60,7 @@ class _Lbfgs:
     aim: Tensor  # int64 [B]
     limit: Tensor  # [B]
     exact: bool = True  # bf16 values are too coarse for the line search: distances came out a tenth larger
+    blind: bool = False
 
     def begin(self, problem: Problem) -> _Solve:
         x = problem.x.flatten(1)
@@ -181,7 +184,8 @@ class LBFGS(Attack):
     Szegedy et al. 2014, arXiv 1312.6199: minimise `c * |r|^2 + cross-entropy(x + r, t)` over `x + r` in [0,1]. Here
     c stands on the size, as in the paper, so the largest c that still succeeds is sought, per row, and each solve
     starts from the smallest adversarial point so far. Untargeted, t runs over the most likely wrong classes and
-    the smallest perturbation wins; there, any class but the label counts as reached.
+    the smallest perturbation wins; there, any class but the label counts as reached. At the end each perturbation is
+    shortened along its own direction as far as it still reaches the class.
 
     A minimum-norm attack: it has no eps, and a row it cannot fool comes back unchanged, as does one that is
     where it should be from the start.
@@ -235,4 +239,4 @@ class LBFGS(Attack):
             method = _Lbfgs(self.steps, self.searches, self.memory, aim, best.score)
             found = search(model, problem, method, self.steps * self.searches)
             best.offer(everyone, found.point, found.score)
-        return best.point
+        return shorten(model, problem, best, norms.get("l2")).point

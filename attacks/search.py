@@ -40,7 +40,7 @@ class Evaluation:
 
     margin: Tensor  # [B], negative where the goal is reached; full precision wherever a new best is claimed
     value: Tensor  # [B], the objective
-    gradient: Tensor  # of the value, like the points
+    gradient: Tensor  # of the value, like the points; empty for a blind method
 
 
 S = TypeVar("S", bound=State)
@@ -52,6 +52,10 @@ class Method(Protocol[S]):
     @property
     def exact(self) -> bool:
         """Whether it needs gradients in full precision, as one that compares small differences of values does."""
+
+    @property
+    def blind(self) -> bool:
+        """Whether it looks at the model's answers alone and needs no gradient."""
 
     def begin(self, problem: Problem) -> S:
         """The first points."""
@@ -81,34 +85,38 @@ class Best:
             self.score[where] = score[better]
 
 
-def search(model: Classifier, problem: Problem, method: Method[S], gradients: int) -> Best:
-    """Run `method` for at most `gradients` gradients a row, and evaluate the last point too."""
+def search(model: Classifier, problem: Problem, method: Method[S], rounds: int) -> Best:
+    """Run `method` for at most `rounds` evaluations a row, with gradients unless it is blind, and evaluate the
+    last point too."""
     best = Best(problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf))
     rows = torch.arange(len(problem.x), device=problem.x.device)
     state = method.begin(problem)
     # Packing reads `done` back from the device: every round on the CPU, seldom where that stalls a queue.
     interval = 1 if problem.x.device.type == "cpu" else 4
-    for turn in range(gradients + 1):
+    for turn in range(rounds + 1):
         if turn % interval == 0 and bool(state.done.any()):
             keep = (~state.done).nonzero().squeeze(1)
             rows, problem = rows[keep], problem.take(keep)
             state.take(keep)
         if len(rows) == 0:
             break
-        if turn == gradients:  # the last point is evaluated too, without a gradient
-            margin = problem.goal.margin(model.logits(state.point))
-            best.offer(rows, state.point, method.score(problem, state, margin))
-            break
-        logits, value, gradient = model.gradient(state.point, partial(method.objective, state), exact=method.exact)
+        last = turn == rounds
+        if last or method.blind:
+            logits = model.logits(state.point)
+            value, gradient = logits.new_empty(0), logits.new_empty(0)
+        else:
+            logits, value, gradient = model.gradient(state.point, partial(method.objective, state), exact=method.exact)
         margin = problem.goal.margin(logits)
         score = method.score(problem, state, margin)
-        if model.precision != "fp32" and not method.exact:
+        if model.precision != "fp32" and not (last or method.blind or method.exact):
             # What rounded arithmetic claims is judged again before it counts or a row is let go.
             claims = ((margin < 0) & (score < best.score[rows])).nonzero().squeeze(1)
             if len(claims):
                 margin[claims] = problem.goal.take(claims).margin(model.logits(state.point[claims]))
                 score = method.score(problem, state, margin)
         best.offer(rows, state.point, score)
+        if last:
+            break
         method.advance(problem, state, Evaluation(margin, value, gradient))
     return best
 

@@ -2,7 +2,8 @@
 
 Both sides minimise Szegedy et al.'s `c * |r|^2 + cross-entropy(x + r, target)` in the box, with the same search over
 c (the same first guess, factor, number of values and warm start from the smallest adversarial point so far), the
-same number of gradients per c and the same history, and both keep the smallest adversarial point they ever evaluate.
+same number of gradients per c and the same history; both keep the smallest adversarial point they ever evaluate, and
+shorten it along its own direction.
 SciPy gets the faster of the two memory layouts and pays for no bookkeeping but its own. Targets are (y + 500) mod
 1000, as far from the truth as any.
 
@@ -26,10 +27,13 @@ import torch
 from torch import Tensor
 
 from robustkit import load_data, load_model
-from robustkit.attacks import LBFGS, Classifier
+from robustkit.attacks import LBFGS, Classifier, norms
+from robustkit.attacks.base import Problem
 from robustkit.attacks.goal import Goal
 from robustkit.attacks.lbfgs import _CLOSE, _FACTOR, _first_guess
 from robustkit.attacks.penalty import PenaltySearch
+from robustkit.attacks.search import Best
+from robustkit.attacks.shorten import shorten
 
 
 @dataclass
@@ -40,8 +44,8 @@ class Outcome:
     seconds: float  # per image
 
 
-def scipy_image(model: Classifier, x: Tensor, target: int, attack: LBFGS) -> np.ndarray | None:
-    """The smallest adversarial point SciPy evaluates for one image, or None."""
+def scipy_image(model: Classifier, x: Tensor, target: int, attack: LBFGS) -> Tensor:
+    """The smallest adversarial point SciPy evaluates for one image, shortened as ours are; x if there is none."""
     goal = Goal.of(torch.tensor([target]), True)
     origin = x.flatten().double().numpy()
     best: list[tuple[float, np.ndarray]] = []
@@ -77,7 +81,11 @@ def scipy_image(model: Classifier, x: Tensor, target: int, attack: LBFGS) -> np.
         held = bool(goal.margin(model.logits(torch.from_numpy(result.x).to(x.dtype).view(1, *x.shape)))[0] < 0)
         search.judge(torch.tensor([True]), torch.tensor([held]), _FACTOR)
         start = best[0][1] if best else result.x
-    return best[0][1] if best else None
+    if not best:
+        return x
+    point = torch.from_numpy(best[0][1]).to(x.dtype).view(1, *x.shape)
+    found = Best(point, torch.tensor([best[0][0]], dtype=x.dtype))
+    return shorten(model, Problem(x[None], goal, torch.arange(1), 0), found, norms.get("l2")).point[0]
 
 
 def rms(points: Tensor, x: Tensor, model: Classifier, targets: Tensor) -> np.ndarray:
@@ -103,8 +111,7 @@ def run(images: int, attack: LBFGS) -> tuple[Outcome, Outcome]:
     before, started = model.backwards, time.perf_counter()
     found = []
     for row in range(images):
-        point = scipy_image(model, x[row], int(targets[row]), attack)
-        found.append(x[row] if point is None else torch.from_numpy(point).to(x.dtype).view_as(x[row]))
+        found.append(scipy_image(model, x[row], int(targets[row]), attack))
         print(f"SciPy: {row + 1} of {images}, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     seconds = time.perf_counter() - started
     gradients = (model.backwards - before) / images
