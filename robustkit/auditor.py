@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,21 +14,19 @@ from torch import Tensor, nn
 
 import robustkit
 from robustkit.attacks import norms
-from robustkit.attacks.base import Attack, check_eps
-from robustkit.attacks.classifier import Classifier, as_classifier
-from robustkit.compare import Subject, class_index, class_name, save_comparison
-from robustkit.data import Batch, Data, tensor_data
-from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError
+from robustkit.attacks.base import Attack
+from robustkit.attacks.classifier import Classifier
+from robustkit.compare import Subject, class_name, save_comparison
+from robustkit.data import Batch, Data
+from robustkit.errors import AuditFailed, AuditInterrupted, ModelError, RobustkitError
 from robustkit.ledger import TOLERANCE, Ledger, Tally, spread
-from robustkit.models import LoadedModel, Preprocess
+from robustkit.models import LoadedModel
+from robustkit.plan import LEAST_LIKELY, Plan, Watch, make_plan
 from robustkit.reports import AuditRecord, DataInfo, ModelInfo, RunInfo, Skipped
+from robustkit.rows import Found, Rows
 
 PICTURES = 6  # comparisons in a report
 _LEVEL = 1 / 255  # of an 8-bit picture
-_BATCH_FLOATS = 3_100_000  # input values per batch: 20 photographs of 224×224
-LEAST_LIKELY = "least-likely"
-
-Watch = Callable[[str, int, int, int], None]  # what is going on, samples done with it, samples in all, gradients
 
 
 def audit(
@@ -71,126 +67,31 @@ def audit(
         command: what the report says reproduces it.
 
     Raises:
-        ConfigError, DataError, ModelError: before any work, when the pieces do not fit.
+        ConfigError, DataError, ModelError: when the pieces do not fit, before an attack has run.
         AuditFailed: on the way; its `record` holds what was finished.
         AuditInterrupted: a KeyboardInterrupt whose `record` holds what was finished.
     """
-    plan = _plan(model, data, attacks, eps, seed, norm, samples, batch_size, target, out, watch, command)
+    plan = make_plan(model, data, attacks, eps, seed, norm, samples, batch_size, target, out, watch, command)
     run = _Run(plan)
     try:
         run.go()
+        return run.record("complete")
     except KeyboardInterrupt:
-        raise AuditInterrupted(run.record("incomplete") if len(run.ledger) else None) from None
-    except (ValueError, RuntimeError, MemoryError, OSError) as error:
-        if not len(run.ledger) and isinstance(error, ValueError):
-            raise  # nothing ran yet: the input was at fault
+        raise AuditInterrupted(run.finished()) from None
+    except Exception as error:  # the model and the attacks may be anybody's code
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise AuditFailed(reason, run.record("incomplete") if len(run.ledger) else None) from error
-    return run.record("complete")
-
-
-@dataclass(frozen=True)
-class _Plan:
-    model: LoadedModel
-    data: Data
-    attacks: list[Attack]
-    eps: dict[float, str]
-    norm: str
-    seed: int
-    samples: int | None
-    batch_size: int
-    target: int | str | None
-    pictures: Path | None
-    watch: Watch
-    command: str
-
-
-def _plan(
-    model: LoadedModel | Classifier | nn.Module,
-    data: Data | tuple[Tensor, Tensor],
-    attacks: Sequence[Attack],
-    eps: Iterable[float] | Mapping[float, str],
-    seed: int,
-    norm: str | None,
-    samples: int | None,
-    batch_size: int | None,
-    target: int | str | None,
-    out: str | Path | None,
-    watch: Watch | None,
-    command: str,
-) -> _Plan:
-    if not attacks or not all(isinstance(attack, Attack) for attack in attacks):
-        raise ConfigError("attacks must be a list of at least one attack, such as [PGD()]")
-    budgets = {attack.norm for attack in attacks if not attack.minimum_norm}
-    if norm is None:
-        norm = min(budgets) if budgets else attacks[0].norm
-    if budgets - {norm}:
-        raise ConfigError(f"an audit has one norm, here {norm}, but an attack works in {min(budgets - {norm})}")
-    grid = dict(eps) if isinstance(eps, Mapping) else {value: f"{value:.6g}" for value in eps}
-    try:
-        for value in grid:
-            check_eps(norm, value)
-        norms.get(norm)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    if budgets and not grid:
-        raise ConfigError("eps is empty: give at least one, such as [4/255]")
-    for name, number in (("samples", samples), ("batch_size", batch_size)):
-        if number is not None and (not isinstance(number, int) or number < 1):
-            raise ConfigError(f"{name} must be a whole number of at least 1, got {number!r}")
-    if not isinstance(seed, int) or seed < 0:
-        raise ConfigError(f"seed must be a whole number of at least 0, got {seed!r}")
-    if not isinstance(data, Data):
-        model = model if isinstance(model, LoadedModel) else _fitted(as_classifier(model), data[0])
-        data = tensor_data(*data)
-    if not isinstance(model, LoadedModel):
-        raise ConfigError("with data from load_data the model must come from load_model: it must know its input size")
-    height, width = model.preprocess.size
-    values = model.preprocess.channels * height * width
-    return _Plan(
-        model,
-        data,
-        list(attacks),
-        dict(sorted((float(value), text) for value, text in grid.items())),
-        norm,
-        seed,
-        samples,
-        batch_size or max(1, min(256, _BATCH_FLOATS // values)),
-        _target(model, target),
-        None if out is None else Path(out) / "comparisons",
-        watch or (lambda *_: None),
-        command,
-    )
-
-
-def _fitted(model: Classifier, x: Tensor) -> LoadedModel:
-    """A bare classifier with what an audit must know of it, read off the data it will see."""
-    if not isinstance(x, Tensor) or x.dim() != 4 or not len(x):
-        raise ConfigError("data as tensors must be a pair (x [N, C, H, W], y [N]) of at least one sample")
-    name = type(model.net).__name__
-    return LoadedModel(
-        model.net,
-        name=name,
-        title=name,
-        preprocess=Preprocess(size=(x.shape[2], x.shape[3]), channels=x.shape[1]),
-        num_classes=model.logits(x[:1].to(model.device)).shape[1],
-        mean=model.mean,
-        std=model.std,
-        labels=model.labels,
-        precision=model.precision,
-    )
-
-
-def _target(model: LoadedModel, target: int | str | None) -> int | str | None:
-    if target is None or target == LEAST_LIKELY:
-        return target
-    return class_index(model, target)
+        record = run.finished()
+        if record is None and isinstance(error, RobustkitError):
+            raise
+        if record is None and isinstance(error, ValueError):  # the model's first answers were of no use
+            raise ModelError(reason) from error
+        raise AuditFailed(reason, record) from error
 
 
 class _Run:
     """One audit under way."""
 
-    def __init__(self, plan: _Plan) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.norm = norms.get(plan.norm)
         self.ledger = Ledger(plan.eps, [Tally(attack, inherited=[0] * len(plan.eps)) for attack in plan.attacks])
@@ -202,12 +103,12 @@ class _Run:
         plan = self.plan
         batches = plan.data.batches(plan.model, plan.batch_size, plan.samples)
         self._enter("reading the pictures", 0)
-        plan.model.listener = self._tell
+        listener, plan.model.listener = plan.model.listener, self._tell
         try:
             for batch in batches:
                 self._batch(batch)
         finally:
-            plan.model.listener = None
+            plan.model.listener = listener
 
     def _enter(self, stage: str, done: int) -> None:
         self.stage, self.done, self.base = stage, done, self.plan.model.backwards
@@ -223,22 +124,17 @@ class _Run:
         logits = plan.model.logits(x)
         confidence, predicted = logits.softmax(1).max(1)
         right = (predicted == y).nonzero().squeeze(1)
-        ledger.ids.extend(batch.ids.tolist())
-        ledger.names.extend(batch.names)
-        ledger.labels.extend(batch.y.tolist())
-        ledger.predictions.extend(predicted.tolist())
-        ledger.confidences.extend(confidence.tolist())
+        ledger.extend(batch.ids.tolist(), batch.names, batch.y.tolist(), predicted.tolist(), confidence.tolist())
         # The rows that are wrong already are not attacked.
         rows = right.cpu()
-        survivors = _Survivors(x[right], y[right], self._targets(y[right], logits[right]), batch.ids[rows], rows)
+        survivors = Rows(x[right], y[right], self._targets(y[right], logits[right]), batch.ids[rows], rows)
         names = [batch.names[row] for row in rows.tolist()]
         for number, tally in enumerate(ledger.tallies, 1):
             self._enter(f"{tally.attack.title}, {number} of {len(ledger.tallies)} attacks", tally.judged)
             found = self._attack(tally, survivors)
             columns = (found.distances, found.rms, found.predictions, found.confidences)
             tally.extend(len(batch.ids), rows.numpy(), *(column.numpy() for column in columns))
-            self._enter(f"pictures of {tally.attack.title}", tally.judged)
-            self._pictures(tally.attack, survivors, found, names)
+            self._pictures(tally, survivors, found, names)
 
     def _targets(self, y: Tensor, logits: Tensor) -> Tensor | None:
         target = self.plan.target
@@ -246,10 +142,10 @@ class _Run:
             return None
         return logits.argmin(1) if target == LEAST_LIKELY else torch.full_like(y, int(target))
 
-    def _attack(self, tally: Tally, rows: _Survivors) -> _Found:
+    def _attack(self, tally: Tally, rows: Rows) -> Found:
         """Run one attack on the rows of a batch, over the grid if it is budgeted, and judge every point."""
         model, attack, grid = self.plan.model, tally.attack, list(self.plan.eps)
-        found = _Found.none(len(rows.x))
+        found = Found.none(len(rows.x))
         left = torch.arange(len(rows.x), device=rows.x.device)
         started, forwards, backwards = time.monotonic(), 0, 0
         reached = aimed = 0
@@ -278,15 +174,16 @@ class _Run:
         tally.backwards += backwards
         tally.seconds += time.monotonic() - started
         tally.inherited = [old + new for old, new in zip(tally.inherited, inherited, strict=True)]
-        tally.reached += reached
         tally.aimed += aimed
+        tally.reached += reached
         return found
 
-    def _points(self, attack: Attack, rows: _Survivors) -> Tensor:
+    def _points(self, attack: Attack, rows: Rows) -> Tensor:
         """What the attack returns; a row whose label is its target is attacked untargeted."""
         model, seed = self.plan.model, self.plan.seed
+        # An attack gets copies: one that wrote into its input would move what its distances are measured from.
         if rows.targets is None:
-            return attack(model, rows.x, rows.y, ids=rows.ids, seed=seed)
+            return attack(model, rows.x.clone(), rows.y.clone(), ids=rows.ids, seed=seed)
         points = rows.x.clone()
         for group, aimed in ((rows.targets != rows.y, True), (rows.targets == rows.y, False)):
             where = group.nonzero().squeeze(1)
@@ -297,13 +194,13 @@ class _Run:
         return points
 
     def _judge(
-        self, attack: Attack, eps: float | None, rows: _Survivors, points: Tensor, left: Tensor, found: _Found
+        self, attack: Attack, eps: float | None, rows: Rows, points: Tensor, left: Tensor, found: Found
     ) -> tuple[Tensor, Tensor]:
         """Ask the model again, in full precision, and note what is broken; box and budget must hold.
 
         Returns whether each row is wrong now, and whether it is at its target.
         """
-        if points.shape != rows.x.shape or not bool(torch.isfinite(points).all()):
+        if not isinstance(points, Tensor) or points.shape != rows.x.shape or not bool(torch.isfinite(points).all()):
             raise RuntimeError(f"{attack.title} returned points of the wrong shape, or NaN")
         low, high = (float(bound) for bound in torch.aminmax(points))
         if low < -TOLERANCE or high > 1 + TOLERANCE:
@@ -329,17 +226,19 @@ class _Run:
                 found.points[row] = point
         return wrong, there
 
-    def _pictures(self, attack: Attack, rows: _Survivors, found: _Found, names: list[str]) -> None:
+    def _pictures(self, tally: Tally, rows: Rows, found: Found, names: list[str]) -> None:
         """Comparisons of the first samples that an attack breaks, shared among the attacks."""
-        plan, ledger = self.plan, self.ledger
+        plan, ledger, attack = self.plan, self.ledger, tally.attack
         if plan.pictures is None:
             return
         share = -(-PICTURES // len(plan.attacks))
         taken = [comparison.sample for comparison in ledger.comparisons]
         room = share - sum(comparison.attack == attack.title for comparison in ledger.comparisons)
         # Samples that no other attack shows come first.
-        order = sorted(found.points, key=lambda row: int(rows.ids[row]) in taken)
-        for row in order[: max(0, room)]:
+        order = sorted(found.points, key=lambda row: int(rows.ids[row]) in taken)[: max(0, room)]
+        if order:
+            self._enter(f"pictures of {attack.title}", tally.judged)
+        for row in order:
             only = rows.take(torch.tensor([row], device=rows.x.device))
             eps, point = self._shown(attack, only, float(found.distances[row]), found.points[row])
             target = None if only.targets is None or bool(only.targets == only.y) else int(only.targets)
@@ -347,7 +246,7 @@ class _Run:
             stem = f"{len(ledger.comparisons):02d}-{attack.name}"
             ledger.comparisons.append(save_comparison(plan.model, subject, plan.pictures, stem))
 
-    def _shown(self, attack: Attack, only: _Survivors, distance: float, point: Tensor) -> tuple[float | None, Tensor]:
+    def _shown(self, attack: Attack, only: Rows, distance: float, point: Tensor) -> tuple[float | None, Tensor]:
         """The ε and the point to show of a broken row.
 
         An attack lets a row go the moment it is fooled, at half a level if it can; the picture shows what it can
@@ -364,6 +263,11 @@ class _Run:
             if bool(self.plan.model.logits(shown).argmax(1) != only.y):
                 return eps, shown[0]
         return broke, point
+
+    def finished(self) -> AuditRecord | None:
+        """The record of an audit that broke off, None if it had hardly begun."""
+        self.ledger.settle()
+        return self.record("incomplete") if len(self.ledger) else None
 
     def record(self, status: str) -> AuditRecord:
         """What has been found so far."""
@@ -406,46 +310,6 @@ class _Run:
             python=platform.python_version(),
             platform=platform.platform(),
             threads=torch.get_num_threads(),
-        )
-
-
-@dataclass(frozen=True)
-class _Survivors:
-    """The rows of a batch that the model gets right."""
-
-    x: Tensor
-    y: Tensor
-    targets: Tensor | None
-    ids: Tensor  # on the CPU
-    places: Tensor  # in the batch, on the CPU
-
-    def take(self, keep: Tensor) -> _Survivors:
-        targets = None if self.targets is None else self.targets[keep]
-        host = keep.cpu()
-        return _Survivors(self.x[keep], self.y[keep], targets, self.ids[host], self.places[host])
-
-
-@dataclass
-class _Found:
-    """What one attack did to the rows of a batch; on the CPU."""
-
-    broken: Tensor
-    distances: Tensor
-    rms: Tensor
-    predictions: Tensor
-    confidences: Tensor
-    points: dict[int, Tensor]  # the first few broken rows' points, for the pictures
-
-    @classmethod
-    def none(cls, rows: int) -> _Found:
-        empty = torch.full((rows,), math.nan, dtype=torch.float64)
-        return cls(
-            torch.zeros(rows, dtype=torch.bool),
-            empty,
-            empty.clone(),
-            torch.full((rows,), -1),
-            empty.clone(),
-            {},
         )
 
 

@@ -6,14 +6,17 @@ standard error. Torch is imported inside the commands that need it: `--help` ans
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import shlex
 import signal
 import sys
+import time
 import tomllib
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
@@ -23,7 +26,28 @@ import click
 from robustkit import __version__
 from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError, RobustkitError
 
-_CONFIG_ONLY = ("mean", "std", "size", "labels")  # of a model file; too long to type each time
+# Of a model file, too long to type each time: what a good value is, and an example of one.
+_CONFIG_ONLY: dict[str, Callable[[Any], bool]] = {
+    "mean": lambda value: _each(value, int | float),
+    "std": lambda value: _each(value, int | float),
+    "size": lambda value: _each(value, int),
+    "labels": lambda value: isinstance(value, list) and _each(value, str),
+}
+_EXAMPLES = {
+    "mean": "one number or one per channel, such as [0.485, 0.456, 0.406]",
+    "std": "one number or one per channel, such as [0.229, 0.224, 0.225]",
+    "size": "one side in pixels or [height, width], such as 224",
+    "labels": 'the class names in order, such as ["cat", "dog"]',
+}
+_KINDS: dict[str, tuple[Any, str]] = {
+    "integer range": (int, "a whole number"),
+    "float": (int | float, "a number"),
+}
+
+
+def _each(value: Any, kind: Any) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return all(isinstance(item, kind) and not isinstance(item, bool) for item in items)
 
 
 class _OneLine(click.Group):
@@ -31,6 +55,9 @@ class _OneLine(click.Group):
 
     def main(self, *args: Any, **extra: Any) -> NoReturn:
         status = 3
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a terminal that has no ε gets a question mark
+                stream.reconfigure(errors="replace")
         try:
             outcome = super().main(*args, **{**extra, "standalone_mode": False})
             status = outcome if isinstance(outcome, int) else 0
@@ -50,6 +77,8 @@ class _OneLine(click.Group):
             # The reader of our output went away; nothing is left to say, nor anyone to say it to.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             status = 0
+        except OSError as error:
+            status = _complain(f"{error.filename or 'input or output'}: {error.strerror or error}", 3)
         except Exception as error:
             if os.environ.get("ROBUSTKIT_TRACEBACK"):
                 traceback.print_exc()
@@ -82,11 +111,13 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
         table = tomllib.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"--config {path}: {getattr(error, 'strerror', None) or error}") from None
-    known = {parameter.name for parameter in context.command.params} - {"config", "help"}
+    known = {parameter.name: parameter for parameter in context.command.params if parameter.name != "config"}
     options: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
         if name in _CONFIG_ONLY:
+            if not _CONFIG_ONLY[name](value):
+                raise ConfigError(f"--config {path}: {key} = {value!r}: write {_EXAMPLES[name]}")
             context.meta[f"robustkit.{name}"] = value
             continue
         if name not in known:
@@ -95,13 +126,24 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
             value = [f"{eps}={floor}" for eps, floor in value.items()]
         if name == "eps" and isinstance(value, list):
             value = ",".join(str(eps) for eps in value)
-        if name in ("attack", "fail_under") and isinstance(value, str):
-            value = [value]
-        if isinstance(value, dict) or (isinstance(value, list) and name not in ("attack", "fail_under")):
-            raise ConfigError(f"--config {path}: {key} must be one value")
+        if known[name].multiple:
+            value = [value] if isinstance(value, str) else value
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+                raise ConfigError(f"--config {path}: {key} must be a text or a list of them")
+        else:
+            kind, what = _KINDS.get(known[name].type.name, (str | int | float, "one value"))
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise ConfigError(f"--config {path}: {key} must be {what}, got {value!r}")
         options[name] = value
     context.default_map = options
     return path
+
+
+def _filled(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty text, which a variable that is not set leaves behind: it would mean the current folder."""
+    if value is not None and not value.strip():
+        raise ConfigError(f"{parameter.opts[0]} is empty: give a value, or leave it out")
+    return value
 
 
 _model = [
@@ -146,14 +188,16 @@ def _load_model(context: click.Context, name: str, arch: str | None, device: str
 
 @main.command()
 @_with(_model)
-@click.option("--data", help="Name, folder or .npz; by default the samples that go with the model.")
+@click.option("--data", callback=_filled, help="Name, folder or .npz; by default the samples that go with the model.")
 @click.option("--attack", multiple=True, metavar="NAME[:KEY=VALUE,...]", help="An attack; may be repeated.")
 @click.option("--norm", default="linf", show_default=True, help="linf, l2 or l1.")
 @click.option("--eps", metavar="LIST", help="ε grid in pixel units of [0,1], such as 1/255,4/255.")
 @click.option("--samples", type=click.IntRange(1), help="Judge this many; all by default.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples at a time; by default what fits the pictures.")
 @click.option("--target", metavar="CLASS", help="Targeted: a class by name or number, or least-likely.")
-@click.option("--out", default="report", show_default=True, metavar="DIR", help="Folder of the report.")
+@click.option(
+    "--out", default="report", show_default=True, callback=_filled, metavar="DIR", help="Folder of the report."
+)
 @click.option("--fail-under", multiple=True, metavar="EPS=FLOOR", help="Fail if robust accuracy is lower there.")
 @click.option("--baseline", metavar="RECORD", help="An earlier report.json that must not be undercut ...")
 @click.option("--max-drop", type=float, help="... by more than this; 0 by default.")
@@ -193,12 +237,12 @@ def audit(
     floors = settings.parse_floors(fail_under, norm, grid)
     old = _baseline(baseline, max_drop)
     subject = _load_model(context, model, arch, device, precision)
-    pictures = load_data(data or ("mnist-samples" if model.startswith("lenet") else "imagenet-samples"))
+    pictures = load_data(data if data is not None else _samples_for(model))
     if old is not None:
         count = min(len(pictures), samples or len(pictures))
         gates.check_baseline(old, norm, pictures.name, count, grid)
 
-    with _signals(signal.SIGTERM, handler=_as_interrupt), Staging(Path(out)) as staging:
+    with _signals(signal.SIGINT, signal.SIGTERM, handler=_Interrupt()), Staging(Path(out)) as staging:
         failure: str | None = None
         try:
             with shown() as watch:
@@ -232,6 +276,10 @@ def audit(
     return 0 if record.passed else 1
 
 
+def _samples_for(model: str) -> str:
+    return "mnist-samples" if model.startswith("lenet-mnist") else "imagenet-samples"
+
+
 def _baseline(path: str | None, max_drop: float | None) -> Any:
     if path is None:
         if max_drop is not None:
@@ -261,8 +309,17 @@ def _signals(*numbers: int, handler: Any) -> Iterator[None]:
             signal.signal(number, old)
 
 
-def _as_interrupt(_: int, __: FrameType | None) -> None:
-    raise KeyboardInterrupt
+class _Interrupt:
+    """Raises KeyboardInterrupt, but not twice within a second: an impatient second Ctrl-C would spoil the record."""
+
+    def __init__(self) -> None:
+        self.last = -math.inf
+
+    def __call__(self, _: int, __: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self.last > 1:
+            self.last = now
+            raise KeyboardInterrupt
 
 
 @main.command()
@@ -272,7 +329,9 @@ def _as_interrupt(_: int, __: FrameType | None) -> None:
 @click.option("--norm", default="linf", show_default=True, help="linf, l2 or l1.")
 @click.option("--eps", default="0.007", show_default=True, help="Radius in pixel units of [0,1]; 2/255 works too.")
 @click.option("--target", metavar="CLASS", help="The class to reach, by name or number; without it, any other.")
-@click.option("--out", default="comparison", show_default=True, metavar="DIR", help="Folder of the pictures.")
+@click.option(
+    "--out", default="comparison", show_default=True, callback=_filled, metavar="DIR", help="Folder of the pictures."
+)
 @click.pass_context
 def compare(
     context: click.Context,
@@ -293,14 +352,14 @@ def compare(
     from robustkit import config as settings
     from robustkit import terminal
     from robustkit.compare import compare_picture
-    from robustkit.output import writable
+    from robustkit.output import made
 
     settings.check_norm(norm)
     radius = settings.parse_eps(eps, norm)
     method = settings.parse_attack(attack, norm)
     subject = _load_model(context, model, arch, device, precision)
-    folder = writable(Path(out))
-    comparison, figure = compare_picture(subject, Path(image), method, radius, target, seed, folder)
+    with made(Path(out)) as folder:
+        comparison, figure = compare_picture(subject, Path(image), method, radius, target, seed, folder)
     terminal.show_comparison(comparison, figure)
 
 
@@ -325,14 +384,15 @@ def attacks() -> None:
 
 @main.command()
 @click.argument("record")
-@click.option("--out", metavar="DIR", help="Folder to draw into; by default beside the record.")
+@click.option("--out", callback=_filled, metavar="DIR", help="Folder to draw into; by default beside the record.")
 def report(record: str, out: str | None) -> None:
     """Draw a report again from its report.json."""
     from robustkit import reports
-    from robustkit.output import writable
+    from robustkit.output import made
 
     try:
-        page = reports.redraw(record, None if out is None else writable(Path(out)))
+        with nullcontext() if out is None else made(Path(out)) as folder:
+            page = reports.redraw(record, folder)
     except reports.RecordError as error:
         raise ConfigError(str(error)) from None
     except OSError as error:

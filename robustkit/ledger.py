@@ -59,6 +59,10 @@ class Tally:
             whole[rows] = values
             column.extend(whole.astype(np.int64).tolist() if column.typecode == "q" else whole.tolist())
 
+    def settle(self, samples: int) -> None:
+        """Cut the columns to what all of them hold; see `Ledger.settle`."""
+        _cut(samples, self.distances, self.rms, self.predictions, self.confidences)
+
 
 @dataclass
 class Ledger:
@@ -75,6 +79,27 @@ class Ledger:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def extend(
+        self,
+        ids: list[int],
+        names: list[str],
+        labels: list[int],
+        predictions: list[int],
+        confidences: list[float],
+    ) -> None:
+        """Append a batch of samples and the model's clean answers."""
+        self.ids.extend(ids)
+        self.names.extend(names)
+        self.labels.extend(labels)
+        self.predictions.extend(predictions)
+        self.confidences.extend(confidences)
+
+    def settle(self) -> None:
+        """Cut the columns to what all of them hold: an interrupt may come while a batch is being appended."""
+        _cut(len(self), self.ids, self.names, self.labels, self.predictions, self.confidences)
+        for tally in self.tallies:
+            tally.settle(len(self))
 
     def clean(self) -> Rate:
         return Rate.of(int(self.right().sum()), len(self))
@@ -161,6 +186,13 @@ class Ledger:
         for tally in self.tallies:
             indices.update(value for value in tally.predictions if value >= 0)
         return {str(index): name(index) for index in sorted(indices)}
+
+
+def _cut(most: int, *columns: array[float] | array[int] | list[str]) -> None:
+    whole = min(most, *(len(column) for column in columns))
+    for column in columns:
+        if len(column) > whole:  # one that NumPy still looks at must not be touched
+            del column[whole:]
 
 
 def spread(values: np.ndarray) -> Spread:

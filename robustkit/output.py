@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +24,23 @@ def writable(folder: Path) -> Path:
     return folder
 
 
+@contextmanager
+def made(folder: Path) -> Iterator[Path]:
+    """A writable folder for what the body writes; where the body fails, a folder made for it goes away again."""
+    fresh = _missing(folder)
+    try:
+        yield writable(folder)
+    except BaseException:
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+def _missing(folder: Path) -> Path | None:
+    """The topmost folder on the way to `folder` that does not exist yet."""
+    return next((path for path in reversed([folder, *folder.parents]) if not path.exists()), None)
+
+
 class Staging:
     """A folder inside the report's in which the new report grows; `publish` moves it into place.
 
@@ -29,7 +48,7 @@ class Staging:
     """
 
     def __init__(self, out: Path) -> None:
-        self.fresh = not out.exists()
+        self.fresh = _missing(out)
         self.out = writable(out)
         self.folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=out))
 
@@ -38,7 +57,7 @@ class Staging:
         shutil.rmtree(self.out / "comparisons", ignore_errors=True)
         for entry in sorted(self.folder.iterdir()):
             os.replace(entry, self.out / entry.name)
-        self.fresh = False
+        self.fresh = None
 
     def __enter__(self) -> Staging:
         return self
@@ -47,5 +66,5 @@ class Staging:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self.fresh:
-            shutil.rmtree(self.out, ignore_errors=True)
+        if self.fresh is not None:
+            shutil.rmtree(self.fresh, ignore_errors=True)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from robustkit.auditor import Watch
+from robustkit.plan import Watch
 
 _EVERY = 10.0  # seconds between lines in a log
 
@@ -45,15 +45,18 @@ def _bar() -> Iterator[Watch]:
 
 
 class _Lines:
-    """A line when something new begins, and one every ten seconds."""
+    """A line when something begins for the first time, and one every ten seconds."""
 
     def __init__(self) -> None:
         self.started = self.last = time.monotonic()
-        self.stage = ""
+        self.stages: set[str] = set()
 
     def __call__(self, stage: str, done: int, total: int, gradients: int) -> None:
         now = time.monotonic()
-        if stage != self.stage or now - self.last >= _EVERY:
-            self.stage, self.last = stage, now
+        if stage not in self.stages or now - self.last >= _EVERY:
+            self.stages.add(stage)
+            self.last = now
             taken = f", {gradients:,} gradients" if gradients else ""
-            print(f"[{now - self.started:4.0f} s] {stage}: {done} of {total} samples{taken}", file=sys.stderr, flush=True)
+            print(
+                f"[{now - self.started:4.0f} s] {stage}: {done} of {total} samples{taken}", file=sys.stderr, flush=True
+            )

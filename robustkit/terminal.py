@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from robustkit.reports import AuditRecord, Comparison, Rate
+from robustkit.reports import AttackResult, AuditRecord, Comparison, EpsPoint, Rate
 
 if TYPE_CHECKING:
     from robustkit.attacks.base import Attack
@@ -19,85 +21,114 @@ if TYPE_CHECKING:
 _SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
 
+class _Console(Console):
+    """A console whose reader may go away: what the exit status says matters more than who still listens."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def summarise(record: AuditRecord, out: Path) -> None:
     """The audit in a dozen lines, and where its report lies."""
     console = _console()
     norm = _SYMBOLS[record.norm]
-    console.print(Text(f"{record.model.title} on {record.data.title}, {norm}", style="bold"))
-    console.print(Text(f"clean accuracy {_rate(record.clean)}"))
+    _line(console, Text(f"{record.model.title} on {record.data.title}, {norm}", style="bold"))
+    _line(console, Text(f"clean accuracy {_rate(record.clean)}"))
+    _line(console, Text("robust accuracy at each ε, median distance where broken, gradients a sample:"))
     table = Table(box=None, pad_edge=False)
-    table.add_column("robust accuracy at ε =")
+    table.add_column("ε =")
     for point in record.worst_case:
         table.add_column(Text(point.text), justify="right")
-    table.add_column("median distance", justify="right")
-    table.add_column("gradients", justify="right")
-    table.add_column("seconds", justify="right")
+    for heading in (f"median {norm}", "gradients", "time"):
+        table.add_column(heading, justify="right")
     for attack in record.attacks:
-        median = attack.distortion.median
-        figures = ["–" if point.robust.value is None else f"{100 * point.robust.value:.0f} %" for point in attack.curve]
-        distance = "none found" if median is None else f"{median:.4g}"
-        table.add_row(Text(attack.title), *figures, distance, f"{attack.backwards:.0f}", f"{attack.seconds:.1f}")
-    worst = ["–" if point.robust.value is None else f"{100 * point.robust.value:.0f} %" for point in record.worst_case]
-    median = record.worst_distance.median
-    table.add_row(Text("worst case"), *worst, "none found" if median is None else f"{median:.4g}", style="bold")
+        effort = (f"{attack.backwards:.0f}", f"{attack.seconds:.1f} s")
+        figures = _figures(attack.curve, attack.distortion.median)
+        table.add_row(Text(_title(attack, record.attacks)), *figures, *effort)
+    table.add_row("worst case", *_figures(record.worst_case, record.worst_distance.median), style="bold")
     console.print(table)
     for point in record.worst_case[-1:]:
-        console.print(Text(f"worst case at ε = {point.text}: {_rate(point.robust)}"))
+        _line(console, Text(f"worst case at ε = {point.text}: {_rate(point.robust)}"))
     if record.data.skipped:
-        console.print(Text(f"{len(record.data.skipped)} files could not be read; the report names them"))
+        count = len(record.data.skipped)
+        _line(console, Text(f"{count} file{'s' * (count > 1)} could not be read; the report names what and why"))
     if record.status != "complete":
-        console.print(Text("incomplete: the audit broke off", style="bold red"))
+        _line(console, Text("incomplete: the audit broke off", style="bold red"))
     for gate in record.gates:
         word, style = ("passed", "green") if gate.passed else ("FAILED", "bold red")
-        console.print(Text.assemble((word, style), f"  {gate.name}: {gate.detail}"))
-    console.print(Text(f"report: {out / 'index.html'}"))
+        _line(console, Text.assemble((word, style), f"  {gate.name}: {gate.detail}"))
+    _path(console, "report", out / "index.html")
 
 
 def show_comparison(comparison: Comparison, figure: Path) -> None:
     console = _console()
     before, after = comparison.original, comparison.adversarial
     radius = "" if comparison.eps is None else f" at ε = {comparison.eps:.4g}"
-    console.print(Text(f"{comparison.name}: {before.label} ({100 * before.confidence:.1f} %)", style="bold"))
-    console.print(Text(f"{comparison.attack}{radius}: {after.label} ({100 * after.confidence:.1f} %), as saved"))
+    _line(console, Text(f"{comparison.name}: {before.label} ({100 * before.confidence:.1f} %)", style="bold"))
+    _line(console, Text(f"{comparison.attack}{radius}: {after.label} ({100 * after.confidence:.1f} %), as saved"))
     size = f"{_SYMBOLS[comparison.norm]} {comparison.size:.4g}, rms {comparison.rms:.4g}"
-    console.print(Text(f"the saved perturbation: {size}"))
+    _line(console, Text(f"the saved perturbation: {size}"))
+    remedy = "give the search more steps" if comparison.eps is None else "try more ε, or --attack pgd"
     if comparison.undone:
         seen = f"{comparison.before_label} ({100 * comparison.before_confidence:.1f} %)"
-        console.print(Text(f"before rounding to 8 bits it was {seen}: rounding undid the attack"))
+        _line(console, Text(f"before rounding to 8 bits it was {seen}: rounding undid the attack"))
     elif comparison.target is not None and after.label != comparison.target:
-        console.print(Text(f"the target {comparison.target} was not reached: try more ε, or --attack pgd"))
+        _line(console, Text(f"the target {comparison.target} was not reached: {remedy}"))
     elif after.label == before.label:
-        console.print(Text("the attack did not change the answer: try more ε, or --attack pgd"))
-    console.print(Text(f"figure: {figure}"))
+        _line(console, Text(f"the attack did not change the answer: {remedy}"))
+    _path(console, "figure", figure)
 
 
 def show_names(title: str, names: Sequence[tuple[str, str]]) -> None:
-    table = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False)
+    console = _console()
+    console.print(Text(title, style="bold"))
+    table = Table(box=None, show_header=False, pad_edge=False)
     for name, description in names:
-        table.add_row(escape(name), escape(description))
-    _console().print(table)
+        table.add_row(f"  {escape(name)}", escape(description))
+    console.print(table)
 
 
 def show_attacks(attacks: Mapping[str, type[Attack]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("attack", "searches", "paper", "parameters"):
-        table.add_column(heading)
+    table = Table(box=None, show_header=False, pad_edge=False)
     for name, kind in attacks.items():
         defaults = kind()  # type: ignore[call-arg]
-        searches = "smallest perturbation" if kind.minimum_norm else "within ε"
+        searches = "the smallest perturbation" if kind.minimum_norm else "within ε"
         settings = ", ".join(
             f"{key}={'none' if value is None else str(value).lower()}"
             for key, value in defaults.parameters().items()
             if key not in ("norm", "eps")
         )
-        table.add_row(name, searches, kind.paper, settings)
+        text = f"{kind.title}, {searches} ({kind.paper})"
+        table.add_row(Text(name, style="bold"), Text(f"{text}\n{settings}" if settings else text))
     _console().print(table)
+
+
+def _title(attack: AttackResult, others: Sequence[AttackResult]) -> str:
+    """The attack's title, with what sets it apart where it runs more than once."""
+    same = [other.parameters for other in others if other.title == attack.title]
+    apart = [f"{key}={value}" for key, value in attack.parameters.items() if any(p.get(key) != value for p in same)]
+    return f"{attack.title} {', '.join(apart)}".strip()
+
+
+def _figures(curve: Sequence[EpsPoint], median: float | None) -> list[str]:
+    shares = [point.robust.value for point in curve]
+    texts = ["–" if share is None else f"{100 * share:.0f} %" for share in shares]
+    return [*texts, "–" if median is None else f"{median:.4g}"]
+
+
+def _line(console: Console, text: Text) -> None:
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
+def _path(console: Console, what: str, path: Path) -> None:
+    console.print(Text(f"{what}: {path}"), soft_wrap=True)  # never folded: it is there to be copied
 
 
 def _console() -> Console:
     # Off a terminal rich would fold at 80 columns, which tears tables in a log apart.
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)
+    console = _Console(highlight=False)
+    return console if console.is_terminal else _Console(highlight=False, width=140)
 
 
 def _rate(rate: Rate) -> str:

@@ -1,0 +1,148 @@
+"""What an audit is asked to do, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from robustkit.attacks import norms
+from robustkit.attacks.base import Attack, check_eps, is_number
+from robustkit.attacks.classifier import Classifier, as_classifier
+from robustkit.compare import class_index
+from robustkit.data import Data, tensor_data
+from robustkit.errors import ConfigError, ModelError
+from robustkit.loading.names import one_line
+from robustkit.models import LoadedModel, Preprocess
+
+_BATCH_FLOATS = 3_100_000  # input values per batch: 20 photographs of 224×224
+LEAST_LIKELY = "least-likely"
+MOST = 2**63 - 1  # the largest whole number that a report can hold
+
+Watch = Callable[[str, int, int, int], None]  # what is going on, samples done with it, samples in all, gradients
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An audit that has been checked: nothing in it can be refused any more."""
+
+    model: LoadedModel
+    data: Data
+    attacks: list[Attack]
+    eps: dict[float, str]
+    norm: str
+    seed: int
+    samples: int | None
+    batch_size: int
+    target: int | str | None
+    pictures: Path | None
+    watch: Watch
+    command: str
+
+
+def make_plan(
+    model: LoadedModel | Classifier | nn.Module,
+    data: Data | tuple[Tensor, Tensor],
+    attacks: Sequence[Attack],
+    eps: Iterable[float] | Mapping[float, str],
+    seed: int,
+    norm: str | None,
+    samples: int | None,
+    batch_size: int | None,
+    target: int | str | None,
+    out: str | Path | None,
+    watch: Watch | None,
+    command: str,
+) -> Plan:
+    """The plan of what `robustkit.audit` was given; ConfigError, DataError or ModelError where it does not fit."""
+    if not attacks or not all(isinstance(attack, Attack) for attack in attacks):
+        raise ConfigError("attacks must be a list of at least one attack, such as [PGD()]")
+    budgets = {attack.norm for attack in attacks if not attack.minimum_norm}
+    if norm is None:
+        norm = min(budgets) if budgets else attacks[0].norm
+    if budgets - {norm}:
+        raise ConfigError(f"an audit has one norm, here {norm}, but an attack works in {min(budgets - {norm})}")
+    grid = _grid(eps)
+    try:
+        for value in grid:
+            check_eps(norm, value)
+        norms.get(norm)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if budgets and not grid:
+        raise ConfigError("eps is empty: give at least one, such as [4/255]")
+    for name, number in (("samples", samples), ("batch_size", batch_size)):
+        if number is not None and (not isinstance(number, int) or not 1 <= number <= MOST):
+            raise ConfigError(f"{name} must be a whole number from 1 to 2^63 - 1, got {number!r}")
+    if not isinstance(seed, int) or not 0 <= seed <= MOST:
+        raise ConfigError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
+    if not isinstance(data, Data):
+        if not isinstance(data, tuple | list) or [isinstance(part, Tensor) for part in data] != [True, True]:
+            raise ConfigError("data is what load_data gives, or a pair (x [N, C, H, W], y [N]) of tensors")
+        x, data = data[0], tensor_data(*data)
+        model = model if isinstance(model, LoadedModel) else _fitted(as_classifier(model), x)
+    if not isinstance(model, LoadedModel):
+        raise ConfigError("with data from load_data the model must come from load_model: it must know its input size")
+    height, width = model.preprocess.size
+    values = model.preprocess.channels * height * width
+    return Plan(
+        model,
+        data,
+        list(attacks),
+        dict(sorted((float(value), text) for value, text in grid.items())),
+        norm,
+        seed,
+        samples,
+        batch_size or max(1, min(256, _BATCH_FLOATS // values)),
+        _target(model, target),
+        None if out is None else Path(out) / "comparisons",
+        watch or (lambda *_: None),
+        command,
+    )
+
+
+def _grid(eps: Iterable[float] | Mapping[float, str]) -> dict[float, str]:
+    if isinstance(eps, Mapping):
+        return dict(eps)
+    values = list(eps) if isinstance(eps, Iterable) and not isinstance(eps, str) else [eps]
+    if isinstance(eps, str | int | float) or not all(is_number(value) for value in values):
+        raise ConfigError(f"eps must be a list of numbers such as [1/255, 4/255], got {eps!r}")
+    return {value: _written(value) for value in values}
+
+
+def _written(eps: float) -> str:
+    """4/255 where that is what it is, to a quarter of a level; else the plain number."""
+    quarters = 4 * 255 * eps
+    whole = quarters < 4 * 64 and abs(quarters - round(quarters)) < 1e-9
+    return f"{round(quarters) / 4:g}/255" if whole else f"{eps:.6g}"
+
+
+def _fitted(model: Classifier, x: Tensor) -> LoadedModel:
+    """A bare classifier with what an audit must know of it, read off the data it will see."""
+    name = type(model.net).__name__
+    try:
+        classes = model.logits(x[:1].to(model.device)).shape[1]
+    except ValueError as error:
+        raise ModelError(f"{name}: {one_line(error)}") from None
+    except Exception as error:  # whatever the network raises on an input of the wrong size
+        shape = "×".join(map(str, x.shape[1:]))
+        raise ModelError(f"{name} does not take pictures of {shape} ({one_line(error)})") from None
+    return LoadedModel(
+        model.net,
+        name=name,
+        title=name,
+        preprocess=Preprocess(size=(x.shape[2], x.shape[3]), channels=x.shape[1]),
+        num_classes=classes,
+        mean=model.mean,
+        std=model.std,
+        labels=model.labels,
+        precision=model.precision,
+    )
+
+
+def _target(model: LoadedModel, target: int | str | None) -> int | str | None:
+    if target is None or target == LEAST_LIKELY:
+        return target
+    return class_index(model, target)
