@@ -34,6 +34,7 @@ from robustkit.attacks.lbfgs import _CLOSE, _FACTOR, _first_guess
 from robustkit.attacks.penalty import PenaltySearch
 from robustkit.attacks.search import Best
 from robustkit.attacks.shorten import shorten
+from robustkit.memory import keep_freed
 
 
 @dataclass
@@ -123,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Batched L-BFGS against SciPy's, in one run.")
     parser.add_argument("--images", type=int, default=8)
     images = parser.parse_args().images
+    keep_freed()  # as the command line does; both sides have it
     attack = LBFGS()
     print(f"{images} photographs, EfficientNet-Lite0, {attack}")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads of {os.cpu_count()} cores\n")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import robustkit
 from robustkit.attacks import norms
 from robustkit.attacks.base import Attack
 from robustkit.attacks.classifier import Classifier
@@ -21,8 +18,8 @@ from robustkit.data import Batch, Data
 from robustkit.errors import AuditFailed, AuditInterrupted, ModelError, RobustkitError
 from robustkit.ledger import TOLERANCE, Ledger, Tally, spread
 from robustkit.models import LoadedModel
-from robustkit.plan import LEAST_LIKELY, Plan, Watch, make_plan
-from robustkit.reports import AuditRecord, DataInfo, ModelInfo, RunInfo, Skipped
+from robustkit.plan import LEAST_LIKELY, Plan, Watch, make_plan, target_name
+from robustkit.reports import AuditRecord, DataInfo, Skipped
 from robustkit.rows import Found, Rows
 
 PICTURES = 6  # comparisons in a report
@@ -221,8 +218,9 @@ class _Run:
         found.rms[place] = change[fresh].flatten(1).square().mean(1).sqrt().cpu()
         found.predictions[place] = predicted[fresh].cpu()
         found.confidences[place] = confidence[fresh].double().cpu()
-        for row, point in zip(place.tolist(), points[fresh], strict=True):
-            if len(found.points) < PICTURES:
+        # Kept for the pictures: the first few broken rows, and where one later gets to its target, that point.
+        for row, point, arrived in zip(left.tolist(), points, there.tolist(), strict=True):
+            if (arrived and row in found.points) or (bool(found.broken[row]) and len(found.points) < PICTURES):
                 found.points[row] = point
         return wrong, there
 
@@ -240,13 +238,13 @@ class _Run:
             self._enter(f"pictures of {attack.title}", tally.judged)
         for row in order:
             only = rows.take(torch.tensor([row], device=rows.x.device))
-            eps, point = self._shown(attack, only, float(found.distances[row]), found.points[row])
+            eps, point = self._shown(attack, only, found.points[row])
             target = None if only.targets is None or bool(only.targets == only.y) else int(only.targets)
             subject = Subject(int(only.ids), names[row], int(only.y), only.x[0], point, attack, plan.norm, eps, target)
             stem = f"{len(ledger.comparisons):02d}-{attack.name}"
             ledger.comparisons.append(save_comparison(plan.model, subject, plan.pictures, stem))
 
-    def _shown(self, attack: Attack, only: Rows, distance: float, point: Tensor) -> tuple[float | None, Tensor]:
+    def _shown(self, attack: Attack, only: Rows, point: Tensor) -> tuple[float | None, Tensor]:
         """The ε and the point to show of a broken row.
 
         An attack lets a row go the moment it is fooled, at half a level if it can; the picture shows what it can
@@ -254,13 +252,15 @@ class _Run:
         """
         if attack.minimum_norm:
             return None, point
+        distance = float(self.norm.size((point - only.x).double()))
         broke = next(eps for eps in self.plan.eps if distance <= eps + TOLERANCE)
         visible = [
             eps for eps in self.plan.eps if eps >= broke and (self.plan.norm != "linf" or eps >= _LEVEL - TOLERANCE)
         ]
         for eps in visible[:1]:
             shown = self._points(attack.at(eps, early_stop=False), only)
-            if bool(self.plan.model.logits(shown).argmax(1) != only.y):
+            seen = self.plan.model.logits(shown).argmax(1)
+            if bool(seen != only.y if only.targets is None else seen == only.targets):
                 return eps, shown[0]
         return broke, point
 
@@ -275,16 +275,15 @@ class _Run:
         worst, judged = ledger.worst()
         right = ledger.right()
         broken = worst[right & np.isfinite(worst)]
-        target = plan.target if plan.target in (None, LEAST_LIKELY) else class_name(model, int(plan.target or 0))
         skipped = [Skipped(file, reason) for file, reason in plan.data.skipped]
         return AuditRecord(
             status=status,
             norm=plan.norm,
             eps=list(plan.eps),
-            target=None if target is None else str(target),
-            model=_model_info(model),
+            target=target_name(model, plan.target),
+            model=plan.model_info(),
             data=DataInfo(plan.data.name, plan.data.title, len(plan.data), skipped),
-            run=self._run_info(),
+            run=plan.run_info(time.monotonic() - self.started),
             clean=ledger.clean(),
             clean_confidence=spread(np.asarray(ledger.confidences)),
             worst_case=ledger.curve(worst[:judged]),
@@ -294,34 +293,3 @@ class _Run:
             classes=ledger.classes(lambda index: class_name(model, index)),
             comparisons=list(ledger.comparisons),
         )
-
-    def _run_info(self) -> RunInfo:
-        plan = self.plan
-        return RunInfo(
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=time.monotonic() - self.started,
-            command=plan.command,
-            seed=plan.seed,
-            batch_size=plan.batch_size,
-            device=str(plan.model.device),
-            precision=plan.model.precision,
-            robustkit=robustkit.__version__,
-            torch=torch.__version__,
-            python=platform.python_version(),
-            platform=platform.platform(),
-            threads=torch.get_num_threads(),
-        )
-
-
-def _model_info(model: LoadedModel) -> ModelInfo:
-    height, width = model.preprocess.size
-    return ModelInfo(
-        name=model.name,
-        title=model.title,
-        classes=model.num_classes,
-        input=[model.preprocess.channels, height, width],
-        mean=list(model.mean or ()),
-        std=list(model.std or ()),
-        parameters=model.parameters,
-        digest=model.digest,
-    )

@@ -7,47 +7,22 @@ standard error. Torch is imported inside the commands that need it: `--help` ans
 from __future__ import annotations
 
 import io
-import math
 import os
 import shlex
 import signal
 import sys
-import time
-import tomllib
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import click
 
 from robustkit import __version__
 from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError, RobustkitError
-
-# Of a model file, too long to type each time: what a good value is, and an example of one.
-_CONFIG_ONLY: dict[str, Callable[[Any], bool]] = {
-    "mean": lambda value: _each(value, int | float),
-    "std": lambda value: _each(value, int | float),
-    "size": lambda value: _each(value, int),
-    "labels": lambda value: isinstance(value, list) and _each(value, str),
-}
-_EXAMPLES = {
-    "mean": "one number or one per channel, such as [0.485, 0.456, 0.406]",
-    "std": "one number or one per channel, such as [0.229, 0.224, 0.225]",
-    "size": "one side in pixels or [height, width], such as 224",
-    "labels": 'the class names in order, such as ["cat", "dog"]',
-}
-_KINDS: dict[str, tuple[Any, str]] = {
-    "integer range": (int, "a whole number"),
-    "float": (int | float, "a number"),
-}
-
-
-def _each(value: Any, kind: Any) -> bool:
-    items = value if isinstance(value, list) else [value]
-    return all(isinstance(item, kind) and not isinstance(item, bool) for item in items)
+from robustkit.options import CONFIG_ONLY, read_config
+from robustkit.signals import Interrupt, handled
 
 
 class _OneLine(click.Group):
@@ -103,42 +78,6 @@ def main() -> None:
     """
 
 
-def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
-    """Options from a TOML file, under the names they have here; the command line goes before."""
-    if path is None:
-        return None
-    try:
-        table = tomllib.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--config {path}: {getattr(error, 'strerror', None) or error}") from None
-    known = {parameter.name: parameter for parameter in context.command.params if parameter.name != "config"}
-    options: dict[str, Any] = {}
-    for key, value in table.items():
-        name = key.replace("-", "_")
-        if name in _CONFIG_ONLY:
-            if not _CONFIG_ONLY[name](value):
-                raise ConfigError(f"--config {path}: {key} = {value!r}: write {_EXAMPLES[name]}")
-            context.meta[f"robustkit.{name}"] = value
-            continue
-        if name not in known:
-            raise ConfigError(f"--config {path}: there is no option {key!r}")
-        if name == "fail_under" and isinstance(value, dict):
-            value = [f"{eps}={floor}" for eps, floor in value.items()]
-        if name == "eps" and isinstance(value, list):
-            value = ",".join(str(eps) for eps in value)
-        if known[name].multiple:
-            value = [value] if isinstance(value, str) else value
-            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                raise ConfigError(f"--config {path}: {key} must be a text or a list of them")
-        else:
-            kind, what = _KINDS.get(known[name].type.name, (str | int | float, "one value"))
-            if isinstance(value, bool) or not isinstance(value, kind):
-                raise ConfigError(f"--config {path}: {key} must be {what}, got {value!r}")
-        options[name] = value
-    context.default_map = options
-    return path
-
-
 def _filled(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Refuse an empty text, which a variable that is not set leaves behind: it would mean the current folder."""
     if value is not None and not value.strip():
@@ -156,7 +95,7 @@ _model = [
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random draws."),
     click.option(
         "--config",
-        callback=_read_config,
+        callback=read_config,
         is_eager=True,
         metavar="FILE",
         help="TOML file of these options; also mean, std, size and labels of a model file.",
@@ -177,9 +116,12 @@ def _with(options: list[Callable[[_Command], _Command]]) -> Callable[[_Command],
 
 
 def _load_model(context: click.Context, name: str, arch: str | None, device: str, precision: str) -> Any:
+    from robustkit.memory import keep_freed
     from robustkit.models import load_model
 
-    extra = {key: context.meta[f"robustkit.{key}"] for key in _CONFIG_ONLY if f"robustkit.{key}" in context.meta}
+    keep_freed()
+
+    extra = {key: context.meta[f"robustkit.{key}"] for key in CONFIG_ONLY if f"robustkit.{key}" in context.meta}
     size = extra.get("size")
     if isinstance(size, list):
         extra["size"] = tuple(size)
@@ -228,11 +170,12 @@ def audit(
     from robustkit.auditor import audit as run
     from robustkit.data import load_data
     from robustkit.output import Staging
+    from robustkit.plan import target_name
     from robustkit.progress import shown
 
     # Everything that can be refused is refused before the first gradient.
     settings.check_norm(norm)
-    grid = settings.parse_grid(eps if eps is not None else settings.DEFAULT_EPS[norm], norm)
+    grid = settings.parse_grid(eps if eps is not None else settings.default_eps(model, norm), norm)
     attacks = [settings.parse_attack(spec, norm) for spec in attack or settings.DEFAULT_ATTACKS]
     floors = settings.parse_floors(fail_under, norm, grid)
     old = _baseline(baseline, max_drop)
@@ -240,9 +183,9 @@ def audit(
     pictures = load_data(data if data is not None else _samples_for(model))
     if old is not None:
         count = min(len(pictures), samples or len(pictures))
-        gates.check_baseline(old, norm, pictures.name, count, grid)
+        gates.check_baseline(old, norm, pictures.name, count, grid, attacks, target_name(subject, target))
 
-    with _signals(signal.SIGINT, signal.SIGTERM, handler=_Interrupt()), Staging(Path(out)) as staging:
+    with handled(signal.SIGINT, signal.SIGTERM, handler=Interrupt()), Staging(Path(out)) as staging:
         failure: str | None = None
         try:
             with shown() as watch:
@@ -265,7 +208,7 @@ def audit(
                 raise
             record, failure = error.record, str(error)
         # From here on the report is being written: a second Ctrl-C would only spoil it.
-        with _signals(signal.SIGINT, signal.SIGTERM, handler=signal.SIG_IGN):
+        with handled(signal.SIGINT, signal.SIGTERM, handler=signal.SIG_IGN):
             if failure is None:
                 record = gates.judge(record, floors, old, max_drop or 0.0)
             reports.write(record, staging.folder)
@@ -297,29 +240,6 @@ def _record(path: str) -> Any:
         return reports.read(path)
     except reports.RecordError as error:
         raise ConfigError(str(error)) from None
-
-
-@contextmanager
-def _signals(*numbers: int, handler: Any) -> Iterator[None]:
-    before = [(number, signal.signal(number, handler)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, old in before:
-            signal.signal(number, old)
-
-
-class _Interrupt:
-    """Raises KeyboardInterrupt, but not twice within a second: an impatient second Ctrl-C would spoil the record."""
-
-    def __init__(self) -> None:
-        self.last = -math.inf
-
-    def __call__(self, _: int, __: FrameType | None) -> None:
-        now = time.monotonic()
-        if now - self.last > 1:
-            self.last = now
-            raise KeyboardInterrupt
 
 
 @main.command()

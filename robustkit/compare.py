@@ -111,8 +111,9 @@ def compare_picture(
     point = attack(model, x, seen, target=goal, seed=seed)
     radius = None if attack.minimum_norm else eps
     subject = Subject(0, path.name, None, x[0], point[0], attack, attack.norm, radius, aim)
-    comparison = save_comparison(model, subject, folder, path.stem)
-    return comparison, draw_figure(comparison, folder, path.stem)
+    stem = path.stem[:60]  # a file's name has 255 bytes, some letters take four of them
+    comparison = save_comparison(model, subject, folder, stem)
+    return comparison, draw_figure(comparison, folder, stem)
 
 
 def draw_figure(comparison: Comparison, folder: Path, stem: str) -> Path:

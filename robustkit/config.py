@@ -17,11 +17,18 @@ from robustkit.loading.names import suggestion
 
 SAME_EPS = 1e-9  # two ε that differ by less are one: 4/255 and 0.01568627451
 DEFAULT_ATTACKS = ("fgsm", "pgd", "lbfgs:steps=10,searches=5,candidates=3")
-DEFAULT_EPS = {
+_PHOTO_EPS = {
     "linf": "0.25/255,0.5/255,1/255,2/255,4/255",
     "l2": "0.1,0.25,0.5,1,2",
     "l1": "2,5,10,20,50",
 }
+# Digits are black and white: what flips a photograph does nothing to them.
+_DIGIT_EPS = {"linf": "0.05,0.1,0.2,0.3", "l2": "0.5,1,1.5,2,3", "l1": "2,5,10,15,20"}
+
+
+def default_eps(model: str, norm: str) -> str:
+    """The ε grid for a model by its name."""
+    return (_DIGIT_EPS if model.startswith("lenet") else _PHOTO_EPS)[norm]
 
 
 def parse_eps(text: str, norm: str) -> float:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from robustkit.attacks.base import Attack
 from robustkit.config import SAME_EPS
 from robustkit.errors import ConfigError
+from robustkit.ledger import without_eps
 from robustkit.reports import AuditRecord, EpsPoint, Gate, Rate
 
 _HAIR = 1e-9  # 0.95 - 0.02 must not fail a build that measured 0.93
 
 
-def check_baseline(baseline: AuditRecord, norm: str, data: str, samples: int, grid: Iterable[float]) -> None:
+def check_baseline(
+    baseline: AuditRecord,
+    norm: str,
+    data: str,
+    samples: int,
+    grid: Iterable[float],
+    attacks: Sequence[Attack],
+    target: str | None,
+) -> None:
     """Refuse, before the run, a baseline that it could not be compared with.
 
     Raises:
-        ConfigError: another norm, other data, another number of samples, no ε in common, an incomplete audit.
+        ConfigError: another norm, other data, another number of samples, no ε in common, other attacks or another
+            target, an incomplete audit.
     """
     if baseline.status != "complete":
         raise ConfigError("the baseline's audit was interrupted: take a complete one")
@@ -30,6 +41,15 @@ def check_baseline(baseline: AuditRecord, norm: str, data: str, samples: int, gr
         )
     if not any(_at(baseline, eps) for eps in grid):
         raise ConfigError("the baseline has no eps in common with this run: use the same --eps")
+    before = [(attack.name, attack.parameters) for attack in baseline.attacks]
+    now = [(attack.name, without_eps(attack)) for attack in attacks]
+    if before != now:
+        raise ConfigError(
+            "the baseline was audited with other attacks or settings of them, so a weaker attack would pass for a "
+            "stronger model: use the same --attack, or make a new baseline"
+        )
+    if baseline.target != target:
+        raise ConfigError(f"the baseline's target was {baseline.target}, this run's is {target}: use the same --target")
 
 
 def judge(

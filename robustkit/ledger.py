@@ -134,6 +134,12 @@ class Ledger:
             points.append(EpsPoint(eps, text, robust, success, before if inherited is None else inherited[place]))
         return points
 
+    def title(self, attack: Attack) -> str:
+        """The attack's title, with what sets it apart where it runs more than once."""
+        same = [other.parameters() for other in (tally.attack for tally in self.tallies) if other.title == attack.title]
+        apart = {key: value for key, value in attack.parameters().items() if any(p.get(key) != value for p in same)}
+        return " ".join([attack.title, ", ".join(f"{key}={value}" for key, value in apart.items())]).strip()
+
     def result(self, tally: Tally, targeted: bool) -> AttackResult:
         attack = tally.attack
         distances = np.asarray(tally.distances)
@@ -141,14 +147,13 @@ class Ledger:
         before = np.asarray(self.confidences)[: tally.judged]
         pad = len(self) - tally.judged
         each = max(tally.attacked, 1)
-        parameters = {key: value for key, value in attack.parameters().items() if key != "eps"}
         return AttackResult(
             name=attack.name,
-            title=attack.title,
+            title=self.title(attack),
             paper=attack.paper,
             kind="minimum" if attack.minimum_norm else "budget",
             own_norm=attack.norm,
-            parameters=parameters,
+            parameters=without_eps(attack),
             judged=tally.judged,
             curve=self.curve(distances, tally.inherited),
             success=Rate.of(int(broken.sum()), int(self.right()[: tally.judged].sum())),
@@ -193,6 +198,11 @@ def _cut(most: int, *columns: array[float] | array[int] | list[str]) -> None:
     for column in columns:
         if len(column) > whole:  # one that NumPy still looks at must not be touched
             del column[whole:]
+
+
+def without_eps(attack: Attack) -> dict[str, int | float | str | bool | None]:
+    """An attack's hyperparameters but for ε, which the audit's grid decides."""
+    return {key: value for key, value in attack.parameters().items() if key != "eps"}
 
 
 def spread(values: np.ndarray) -> Spread:

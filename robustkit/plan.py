@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+import robustkit
 from robustkit.attacks import norms
 from robustkit.attacks.base import Attack, check_eps, is_number
 from robustkit.attacks.classifier import Classifier, as_classifier
-from robustkit.compare import class_index
+from robustkit.compare import class_index, class_name
 from robustkit.data import Data, tensor_data
 from robustkit.errors import ConfigError, ModelError
 from robustkit.loading.names import one_line
 from robustkit.models import LoadedModel, Preprocess
+from robustkit.reports import ModelInfo, RunInfo
 
 _BATCH_FLOATS = 3_100_000  # input values per batch: 20 photographs of 224×224
 LEAST_LIKELY = "least-likely"
@@ -40,6 +45,36 @@ class Plan:
     pictures: Path | None
     watch: Watch
     command: str
+
+    def model_info(self) -> ModelInfo:
+        model = self.model
+        height, width = model.preprocess.size
+        return ModelInfo(
+            name=model.name,
+            title=model.title,
+            classes=model.num_classes,
+            input=[model.preprocess.channels, height, width],
+            mean=list(model.mean or ()),
+            std=list(model.std or ()),
+            parameters=model.parameters,
+            digest=model.digest,
+        )
+
+    def run_info(self, seconds: float) -> RunInfo:
+        return RunInfo(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            seconds=seconds,
+            command=self.command,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            device=str(self.model.device),
+            precision=self.model.precision,
+            robustkit=robustkit.__version__,
+            torch=torch.__version__,
+            python=platform.python_version(),
+            platform=platform.platform(),
+            threads=torch.get_num_threads(),
+        )
 
 
 def make_plan(
@@ -146,3 +181,9 @@ def _target(model: LoadedModel, target: int | str | None) -> int | str | None:
     if target is None or target == LEAST_LIKELY:
         return target
     return class_index(model, target)
+
+
+def target_name(model: LoadedModel, target: int | str | None) -> str | None:
+    """The target as a record names it: a class by name, least-likely, or None."""
+    found = _target(model, target)
+    return class_name(model, found) if isinstance(found, int) else found

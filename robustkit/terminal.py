@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from robustkit.reports import AttackResult, AuditRecord, Comparison, EpsPoint, Rate
+from robustkit.reports import AuditRecord, Comparison, EpsPoint, Rate
 
 if TYPE_CHECKING:
     from robustkit.attacks.base import Attack
@@ -45,7 +45,7 @@ def summarise(record: AuditRecord, out: Path) -> None:
     for attack in record.attacks:
         effort = (f"{attack.backwards:.0f}", f"{attack.seconds:.1f} s")
         figures = _figures(attack.curve, attack.distortion.median)
-        table.add_row(Text(_title(attack, record.attacks)), *figures, *effort)
+        table.add_row(Text(attack.title), *figures, *effort)
     table.add_row("worst case", *_figures(record.worst_case, record.worst_distance.median), style="bold")
     console.print(table)
     for point in record.worst_case[-1:]:
@@ -68,7 +68,7 @@ def show_comparison(comparison: Comparison, figure: Path) -> None:
     _line(console, Text(f"{comparison.name}: {before.label} ({100 * before.confidence:.1f} %)", style="bold"))
     _line(console, Text(f"{comparison.attack}{radius}: {after.label} ({100 * after.confidence:.1f} %), as saved"))
     size = f"{_SYMBOLS[comparison.norm]} {comparison.size:.4g}, rms {comparison.rms:.4g}"
-    _line(console, Text(f"the saved perturbation: {size}"))
+    _line(console, Text(f"the perturbation as saved, in whole levels of 255: {size}"))
     remedy = "give the search more steps" if comparison.eps is None else "try more ε, or --attack pgd"
     if comparison.undone:
         seen = f"{comparison.before_label} ({100 * comparison.before_confidence:.1f} %)"
@@ -102,13 +102,6 @@ def show_attacks(attacks: Mapping[str, type[Attack]]) -> None:
         text = f"{kind.title}, {searches} ({kind.paper})"
         table.add_row(Text(name, style="bold"), Text(f"{text}\n{settings}" if settings else text))
     _console().print(table)
-
-
-def _title(attack: AttackResult, others: Sequence[AttackResult]) -> str:
-    """The attack's title, with what sets it apart where it runs more than once."""
-    same = [other.parameters for other in others if other.title == attack.title]
-    apart = [f"{key}={value}" for key, value in attack.parameters.items() if any(p.get(key) != value for p in same)]
-    return f"{attack.title} {', '.join(apart)}".strip()
 
 
 def _figures(curve: Sequence[EpsPoint], median: float | None) -> list[str]:
