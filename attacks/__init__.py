@@ -8,9 +8,10 @@
 torch.Size([4, 3, 2, 2])
 """
 
+from .apgd import APGD
 from .ascent import BIM, FGSM, MIFGSM, PGD
 from .base import Attack
 from .classifier import Classifier
 from .lbfgs import LBFGS
 
-__all__ = ["BIM", "FGSM", "LBFGS", "MIFGSM", "PGD", "Attack", "Classifier"]
+__all__ = ["APGD", "BIM", "FGSM", "LBFGS", "MIFGSM", "PGD", "Attack", "Classifier"]

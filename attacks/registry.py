@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .apgd import APGD
 from .ascent import BIM, FGSM, MIFGSM, PGD
 from .base import Attack
 from .lbfgs import LBFGS
@@ -11,5 +12,6 @@ ATTACKS: dict[str, type[Attack]] = {
     "bim": BIM,
     "pgd": PGD,
     "mifgsm": MIFGSM,
+    "apgd": APGD,
     "lbfgs": LBFGS,
 }

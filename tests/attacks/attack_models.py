@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from robustkit.attacks import BIM, FGSM, LBFGS, MIFGSM, PGD, Attack
+from robustkit.attacks import APGD, BIM, FGSM, LBFGS, MIFGSM, PGD, Attack
 
 NORMS = ("linf", "l2", "l1")
 SHAPES = ((16,), (1, 4, 4), (3, 5, 7))
@@ -17,7 +17,7 @@ SHAPES = ((16,), (1, 4, 4), (3, 5, 7))
 
 def every_attack(eps: float = 0.1, norms: tuple[str, ...] = NORMS, **common: int | bool) -> list[Attack]:
     """All attacks in all norms; `common` goes to the iterated ones."""
-    budgeted = [kind(norm=norm, eps=eps, **common) for kind in (BIM, PGD, MIFGSM) for norm in norms]
+    budgeted = [kind(norm=norm, eps=eps, **common) for kind in (BIM, PGD, MIFGSM, APGD) for norm in norms]
     return [*(FGSM(norm=norm, eps=eps) for norm in norms), *budgeted, LBFGS(steps=8, searches=3)]
 
 
