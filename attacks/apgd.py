@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_eps, require
+from .base import Attack, Problem, check_count, check_eps, check_flag, require
 from .classifier import Classifier
 from .goal import Goal
-from .search import Best, Evaluation, State, row_generator, search
+from .search import Best, Evaluation, State, restarted, row_generator, search
 
 _MOMENTUM = 0.75
 _RISES = 0.75  # share of the steps that must raise the loss, or the step is halved
@@ -197,17 +198,11 @@ class APGD(Attack):
         check_eps(self.norm, self.eps)
         check_count("steps", self.steps)
         check_count("restarts", self.restarts)
+        check_flag("early_stop", self.early_stop)
         require(self.loss in ("ce", "dlr"), f"loss is ce or dlr, not {self.loss!r}")
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        best = Best(problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf))
-        for restart in range(self.restarts):
-            left = (best.score >= 0 if self.early_stop else best.score == best.score).nonzero().squeeze(1)
-            if len(left) == 0:
-                break
-            found = self._climb(model, problem.take(left), restart)
-            best.offer(left, found.point, found.score)
-        return best.point
+        return restarted(problem, self.restarts, self.early_stop, partial(self._climb, model)).point
 
     def _climb(self, model: Classifier, problem: Problem, restart: int) -> Best:
         norm, start = norms.get(self.norm), None

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_eps, is_number, require
+from .base import Attack, Problem, check_count, check_eps, check_flag, is_number, require
 from .classifier import Classifier
 from .goal import Goal
-from .search import Evaluation, State, row_generator, search
+from .search import Best, Evaluation, State, restarted, row_generator, search
 
 
 @dataclass
@@ -139,7 +139,7 @@ class BIM(Attack):
     early_stop: bool = True
 
     def __post_init__(self) -> None:
-        _check_steps(self.norm, self.eps, self.steps, self.step_size)
+        _check_steps(self)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         step = self.step_size or 2.5 * self.eps / self.steps
@@ -186,23 +186,20 @@ class PGD(Attack):
     early_stop: bool = True
 
     def __post_init__(self) -> None:
-        _check_steps(self.norm, self.eps, self.steps, self.step_size)
+        _check_steps(self)
         check_count("restarts", self.restarts)
+        check_flag("random_start", self.random_start)
         require(self.random_start or self.restarts == 1, "restarts without random_start would all be the same")
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm, step = norms.get(self.norm), self.step_size or 2.5 * self.eps / self.steps
-        point, score = problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf)
-        for restart in range(self.restarts):
-            left = (score >= 0 if self.early_stop else score == score).nonzero().squeeze(1)
-            if len(left) == 0:
-                break
-            start = restart if self.random_start else None
+
+        def run(rows: Problem, number: int) -> Best:
+            start = number if self.random_start else None
             method = _Ascent(norm, self.eps, step, restart=start, early_stop=self.early_stop)
-            found = search(model, problem.take(left), method, self.steps)
-            better = found.score < score[left]
-            point[left[better]], score[left[better]] = found.point[better], found.score[better]
-        return point
+            return search(model, rows, method, self.steps)
+
+        return restarted(problem, self.restarts, self.early_stop, run).point
 
 
 @dataclass(frozen=True)
@@ -242,7 +239,7 @@ class MIFGSM(Attack):
     early_stop: bool = True
 
     def __post_init__(self) -> None:
-        _check_steps(self.norm, self.eps, self.steps, self.step_size)
+        _check_steps(self)
         number = is_number(self.decay) and 0 <= self.decay < float("inf")
         require(number, f"decay must be a number of at least 0, got {self.decay!r}")
 
@@ -252,8 +249,10 @@ class MIFGSM(Attack):
         return search(model, problem, method, self.steps).point
 
 
-def _check_steps(norm: str, eps: float, steps: int, step_size: float | None) -> None:
-    check_eps(norm, eps)
-    check_count("steps", steps)
-    number = step_size is None or (is_number(step_size) and 0 < step_size < float("inf"))
-    require(number, f"step_size must be a positive number, got {step_size!r}")
+def _check_steps(attack: BIM | PGD | MIFGSM) -> None:
+    check_eps(attack.norm, attack.eps)
+    check_count("steps", attack.steps)
+    check_flag("early_stop", attack.early_stop)
+    step = attack.step_size
+    number = step is None or (is_number(step) and 0 < step < float("inf"))
+    require(number, f"step_size must be a positive number, got {step!r}")

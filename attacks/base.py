@@ -119,12 +119,16 @@ def check_count(name: str, value: int, least: int = 1) -> None:
     require(whole and value >= least, f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
+def check_flag(name: str, value: bool) -> None:
+    require(isinstance(value, bool), f"{name} is True or False, not {value!r}")
+
+
 def _checked(model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, ids: Tensor | None, seed: int) -> Problem:
     require(isinstance(x, Tensor) and isinstance(y, Tensor), "x and y must be tensors")
     require(x.dtype in (torch.float32, torch.float64), f"x must be float32 or float64, got {x.dtype}")
     require(
         model.dtype in (None, x.dtype),
-        f"x is {x.dtype} but the model's weights are {model.dtype}: convert one",
+        f"x is {x.dtype} but the model's weights are {model.dtype}: both must be float32, or both float64",
     )
     require(x.dim() in (2, 4), f"x must have shape [B, C, H, W], got {tuple(x.shape)}")
     require(x.numel() > 0 or len(x) == 0, f"x has an empty axis: {tuple(x.shape)}")

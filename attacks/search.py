@@ -7,6 +7,7 @@ dataclass of tensors with the batch in front, so that it shrinks with the rows.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
@@ -118,6 +119,21 @@ def search(model: Classifier, problem: Problem, method: Method[S], rounds: int) 
         if last:
             break
         method.advance(problem, state, Evaluation(margin, value, gradient))
+    return best
+
+
+def restarted(problem: Problem, starts: int, early_stop: bool, run: Callable[[Problem, int], Best]) -> Best:
+    """The best of several starts, `run(rows, number of the start)`; with early_stop a row that one start fools is left
+    out of the next."""
+    best = Best(problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf))
+    left = torch.arange(len(problem.x), device=problem.x.device)
+    for start in range(starts):
+        found = run(problem.take(left), start)
+        best.offer(left, found.point, found.score)
+        if early_stop:
+            left = left[best.score[left] >= 0]
+        if len(left) == 0:
+            break
     return best
 
 

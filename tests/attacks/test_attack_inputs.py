@@ -14,7 +14,7 @@ from attack_models import conv_net
 from torch import Tensor, nn
 
 import robustkit.attacks
-from robustkit.attacks import BIM, FGSM, LBFGS, MIFGSM, PGD, Attack, Classifier
+from robustkit.attacks import APGD, BIM, FGSM, LBFGS, MIFGSM, PGD, Attack, Classifier
 from robustkit.attacks.registry import ATTACKS
 
 X, Y = torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])
@@ -197,3 +197,10 @@ def test_there_are_examples_to_run() -> None:
     assert len(MODULES) > 5
     for kind in ATTACKS.values():
         assert ">>>" in kind.__doc__
+
+
+@pytest.mark.parametrize("kind", [BIM, PGD, MIFGSM, APGD])
+@pytest.mark.parametrize("value", [1, "false", None])
+def test_a_switch_is_true_or_false(kind, value) -> None:
+    with pytest.raises(ValueError, match="early_stop is True or False"):
+        kind(early_stop=value)
