@@ -8,14 +8,12 @@ does not exist is null. A digest over the whole content shows a file that was ed
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
-import types
-import typing
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Self
+from typing import Self
+
+from .decode import build, digest_of, strict_json
 
 VERSION = 1
 _Z = 1.959963984540054  # two-sided 95 % point of the normal distribution
@@ -230,7 +228,7 @@ class AuditRecord:
         plain = json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
         # A file name that is not UTF-8 reaches Python with lone surrogates, which no UTF-8 file can hold.
         body = json.loads(plain.encode("utf-8", "replace"))
-        return json.dumps({**body, "digest": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps({**body, "digest": digest_of(body)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -243,7 +241,7 @@ class AuditRecord:
     @classmethod
     def _read(cls, text: str) -> Self:
         try:
-            body = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
+            body = strict_json(text)
             text.encode("utf-8")
         except ValueError as error:
             raise RecordError(f"not a whole JSON document ({error}): was the file cut short?") from None
@@ -262,61 +260,13 @@ class AuditRecord:
         if fault is not None:
             raise RecordError(f"not a report of version {VERSION}: {fault}")
         try:
-            same = digest == _digest(body)
+            same = digest == digest_of(body)
         except UnicodeEncodeError:
             same = False  # an escaped lone surrogate: to_json writes none
         if not same:
             raise RecordError("its content does not match its digest: it was edited after the audit wrote it")
-        record: Self = _build(cls, body)
+        record: Self = build(cls, body)
         fault = contradiction(record)
         if fault is not None:
             raise RecordError(f"its figures contradict each other: {fault}")
         return record
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError(f"the number {digits[:20]} is too large")
-    return number
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > 19:  # beyond 64 bits nothing here is meant, and float() would overflow
-        raise ValueError(f"the number {digits[:20]}… is too large")
-    return int(digits)
-
-
-def _digest(body: dict[str, Any]) -> str:
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return "sha256:" + hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """JSON value -> the dataclass, list, dict or scalar that `kind` names; the schema was checked."""
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in dataclasses.fields(kind)})  # type: ignore[operator]
-    if typing.get_origin(kind) is list:
-        (item,) = typing.get_args(kind)
-        scalar = _scalar(item)
-        if scalar is not None:
-            return [None if entry is None else scalar(entry) for entry in value]
-        return [_build(item, entry) for entry in value]
-    scalar = _scalar(kind)
-    if scalar is not None:
-        return None if value is None else scalar(value)
-    if typing.get_origin(kind) is types.UnionType and value is not None:
-        return _build(next(option for option in typing.get_args(kind) if option is not types.NoneType), value)
-    return value
-
-
-@cache
-def _scalar(kind: Any) -> Any:
-    """int or float where `kind` is that, None beside it or not: JSON writes 1.0 and 1 alike."""
-    options = set(typing.get_args(kind) or (kind,)) - {types.NoneType}
-    return options.pop() if options in ({int}, {float}) else None
