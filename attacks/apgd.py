@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_eps, check_flag, require
+from .base import Attack, Problem, check_count, check_eps, check_flag
 from .classifier import Classifier
-from .goal import Goal
-from .search import Best, Evaluation, State, restarted, row_generator, search
+from .losses import Aim, check_loss, towards
+from .search import Best, Evaluation, Method, State, row_generator, search
 
 _MOMENTUM = 0.75
 _RISES = 0.75  # share of the steps that must raise the loss, or the step is halved
@@ -24,7 +24,7 @@ _SHORTEST = 10  # times shorter than the first at most, in L1
 
 @dataclass
 class _Climb(State):
-    aim: Goal
+    aim: Aim
     turn: int
     checked: int  # the turn of the latest checkpoint
     period: int  # turns to the next one
@@ -42,18 +42,18 @@ class _Climb(State):
 
 
 @dataclass(frozen=True)
-class _Apgd:
+class _Apgd(Method[_Climb]):
     """See `search.Method`; the schedule is the paper's, section 3."""
 
     norm: norms.Norm
     eps: float
     steps: int
-    dlr: bool
+    loss: str
     restart: int
     early_stop: bool
+    rival: Tensor | None = None  # int64 [B], the class to go towards
     start: Tensor | None = None  # like x; else a random point on the sphere
-    exact: bool = False
-    blind: bool = False
+    draws: int = 1
 
     def begin(self, problem: Problem) -> _Climb:
         x = problem.x
@@ -69,7 +69,7 @@ class _Apgd:
         return _Climb(
             point=point,
             done=flags,
-            aim=problem.goal,
+            aim=Aim(problem.goal, self.loss, self.rival),
             turn=0,
             checked=0,
             period=max(1, int((0.04 if sparse else 0.22) * self.steps)),
@@ -94,7 +94,7 @@ class _Apgd:
         return draw * (self.eps / self.norm.size(draw[None])[0])
 
     def objective(self, state: _Climb, logits: Tensor) -> Tensor:
-        return state.aim.ratio_loss(logits) if self.dlr else state.aim.loss(logits)
+        return state.aim(logits)
 
     def score(self, problem: Problem, state: _Climb, margin: Tensor) -> Tensor:
         return margin
@@ -169,7 +169,11 @@ class APGD(Attack):
         eps: radius of the ball, in pixel units of [0,1].
         steps: gradients per row and start.
         restarts: random starts per row; each draws from (seed, sample id, restart).
-        loss: "ce" (cross-entropy) or "dlr" (difference-of-logits ratio; needs three classes, four if targeted).
+        loss: "ce" (cross-entropy), "margin" or "dlr" (difference-of-logits ratio; needs three classes, four if
+            targeted).
+        targets: untargeted, climb towards each of that many most likely wrong classes in turn, every one with all
+            restarts; 0 climbs away from the label.
+        eot: queries averaged for each gradient, for a model that answers at random (Athalye et al. 2018).
         early_stop: let a row go once it is fooled. Off, all steps are made and the point with the best margin
             is returned.
 
@@ -192,24 +196,29 @@ class APGD(Attack):
     steps: int = 100
     restarts: int = 1
     loss: str = "ce"
+    targets: int = 0
+    eot: int = 1
     early_stop: bool = True
 
     def __post_init__(self) -> None:
         check_eps(self.norm, self.eps)
         check_count("steps", self.steps)
         check_count("restarts", self.restarts)
+        check_count("targets", self.targets, 0)
+        check_count("eot", self.eot)
         check_flag("early_stop", self.early_stop)
-        require(self.loss in ("ce", "dlr"), f"loss is ce or dlr, not {self.loss!r}")
+        check_loss(self.loss)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        return restarted(problem, self.restarts, self.early_stop, partial(self._climb, model)).point
+        climb = partial(self._climb, model)
+        return towards(model, problem, self.targets, self.restarts, self.early_stop, climb).point
 
-    def _climb(self, model: Classifier, problem: Problem, restart: int) -> Best:
+    def _climb(self, model: Classifier, problem: Problem, restart: int, rival: Tensor | None) -> Best:
         norm, start = norms.get(self.norm), None
+        method = partial(_Apgd, norm, loss=self.loss, restart=restart, rival=rival, draws=self.eot)
         if self.norm == "l1" and self.steps >= 10:
             for factor in (3, 2):
-                wide = _Apgd(norm, factor * self.eps, int(0.3 * self.steps), self.loss == "dlr", restart, False, start)
+                wide = method(factor * self.eps, int(0.3 * self.steps), early_stop=False, start=start)
                 start = search(model, problem, wide, wide.steps).point
         steps = self.steps if start is None else self.steps - 2 * int(0.3 * self.steps)
-        method = _Apgd(norm, self.eps, steps, self.loss == "dlr", restart, self.early_stop, start)
-        return search(model, problem, method, steps)
+        return search(model, problem, method(self.eps, steps, early_stop=self.early_stop, start=start), steps)

@@ -9,32 +9,33 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_eps, check_flag, is_number, require
+from .base import Attack, Problem, check_count, check_eps, check_flag, check_positive, is_number, require
 from .classifier import Classifier
-from .goal import Goal
-from .search import Best, Evaluation, State, restarted, row_generator, search
+from .losses import Aim, check_loss, towards
+from .search import Best, Evaluation, Method, State, row_generator, search
 
 
 @dataclass
 class _Climb(State):
-    goal: Goal
+    aim: Aim
     momentum: Tensor
     counts: bool  # whether the current point may be the answer: the clean picture may not
 
 
 @dataclass(frozen=True)
-class _Ascent:
+class _Ascent(Method[_Climb]):
     """Steps uphill along the steepest direction of the norm, projected back; see `search.Method`."""
 
     norm: norms.Norm
     eps: float
     step: float
+    loss: str
+    draws: int
+    rival: Tensor | None = None  # int64 [B], the class to go towards
     decay: float | None = None
     single: bool = False  # the one step is all there is
     restart: int | None = None  # which random start; None starts at x
     early_stop: bool = True
-    exact: bool = False
-    blind: bool = False
 
     def begin(self, problem: Problem) -> _Climb:
         x = problem.x
@@ -47,10 +48,11 @@ class _Ascent:
             point = self.norm.point(x, torch.stack(draws).to(x), self.eps)
         done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         momentum = torch.zeros_like(x) if self.decay is not None else x.new_zeros(len(x))
-        return _Climb(point, done, problem.goal, momentum, counts=self.restart is not None)
+        aim = Aim(problem.goal, self.loss, self.rival)
+        return _Climb(point, done, aim, momentum, counts=self.restart is not None)
 
     def objective(self, state: _Climb, logits: Tensor) -> Tensor:
-        return state.goal.loss(logits)
+        return state.aim(logits)
 
     def score(self, problem: Problem, state: _Climb, margin: Tensor) -> Tensor:
         return margin if state.counts else torch.full_like(margin, torch.inf)
@@ -79,6 +81,8 @@ class FGSM(Attack):
     Args:
         norm: "linf", "l2" or "l1".
         eps: radius of the ball, in pixel units of [0,1].
+        loss: "ce" (cross-entropy), "margin" or "dlr"; see `losses.Aim`.
+        eot: queries averaged for the gradient, for a model that answers at random (Athalye et al. 2018).
 
     Raises:
         ValueError: an unknown norm, an eps that is not positive or, in linf, above 1; see `Attack` for inputs.
@@ -96,12 +100,15 @@ class FGSM(Attack):
 
     norm: str = "linf"
     eps: float = 8 / 255
+    loss: str = "ce"
+    eot: int = 1
 
     def __post_init__(self) -> None:
-        check_eps(self.norm, self.eps)
+        _check(self)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        return search(model, problem, _Ascent(norms.get(self.norm), self.eps, self.eps, single=True), 1).point
+        method = _Ascent(norms.get(self.norm), self.eps, self.eps, self.loss, self.eot, single=True)
+        return search(model, problem, method, 1).point
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,8 @@ class BIM(Attack):
         eps: radius of the ball, in pixel units of [0,1].
         steps: gradients per row.
         step_size: length of a step in the same norm; 2.5 * eps / steps by default, enough to cross the ball.
+        loss: "ce" (cross-entropy), "margin" or "dlr"; see `losses.Aim`.
+        eot: queries averaged for each gradient, for a model that answers at random (Athalye et al. 2018).
         early_stop: let a row go once it is fooled. Off, all steps are made and the point with the best margin
             is returned.
 
@@ -136,14 +145,16 @@ class BIM(Attack):
     eps: float = 8 / 255
     steps: int = 10
     step_size: float | None = None
+    loss: str = "ce"
+    eot: int = 1
     early_stop: bool = True
 
     def __post_init__(self) -> None:
-        _check_steps(self)
+        _check(self)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         step = self.step_size or 2.5 * self.eps / self.steps
-        method = _Ascent(norms.get(self.norm), self.eps, step, early_stop=self.early_stop)
+        method = _Ascent(norms.get(self.norm), self.eps, step, self.loss, self.eot, early_stop=self.early_stop)
         return search(model, problem, method, self.steps).point
 
 
@@ -159,7 +170,11 @@ class PGD(Attack):
         steps: gradients per row and start.
         restarts: random starts per row; each draws from (seed, sample id, restart).
         step_size: length of a step in the same norm; 2.5 * eps / steps by default, enough to cross the ball.
+        targets: untargeted, climb towards each of that many most likely wrong classes in turn, every one with all
+            restarts (Gowal et al. 2019); 0 climbs away from the label.
         random_start: off, the one start is the picture itself, as in BIM.
+        loss: "ce" (cross-entropy), "margin" or "dlr"; see `losses.Aim`.
+        eot: queries averaged for each gradient, for a model that answers at random (Athalye et al. 2018).
         early_stop: let a row go once it is fooled. Off, all steps are made and the point with the best margin
             is returned.
 
@@ -182,24 +197,30 @@ class PGD(Attack):
     steps: int = 40
     restarts: int = 1
     step_size: float | None = None
+    targets: int = 0
     random_start: bool = True
+    loss: str = "ce"
+    eot: int = 1
     early_stop: bool = True
 
     def __post_init__(self) -> None:
-        _check_steps(self)
+        _check(self)
         check_count("restarts", self.restarts)
+        check_count("targets", self.targets, 0)
         check_flag("random_start", self.random_start)
         require(self.random_start or self.restarts == 1, "restarts without random_start would all be the same")
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm, step = norms.get(self.norm), self.step_size or 2.5 * self.eps / self.steps
 
-        def run(rows: Problem, number: int) -> Best:
+        def climb(rows: Problem, number: int, rival: Tensor | None) -> Best:
             start = number if self.random_start else None
-            method = _Ascent(norm, self.eps, step, restart=start, early_stop=self.early_stop)
+            method = _Ascent(
+                norm, self.eps, step, self.loss, self.eot, rival, restart=start, early_stop=self.early_stop
+            )
             return search(model, rows, method, self.steps)
 
-        return restarted(problem, self.restarts, self.early_stop, run).point
+        return towards(model, problem, self.targets, self.restarts, self.early_stop, climb).point
 
 
 @dataclass(frozen=True)
@@ -214,6 +235,8 @@ class MIFGSM(Attack):
         steps: gradients per row.
         step_size: length of a step in the same norm; eps / steps by default, as in the paper.
         decay: weight of the momentum, at least 0.
+        loss: "ce" (cross-entropy), "margin" or "dlr"; see `losses.Aim`.
+        eot: queries averaged for each gradient, for a model that answers at random (Athalye et al. 2018).
         early_stop: let a row go once it is fooled. Off, all steps are made and the point with the best margin
             is returned.
 
@@ -236,23 +259,29 @@ class MIFGSM(Attack):
     steps: int = 10
     step_size: float | None = None
     decay: float = 1.0
+    loss: str = "ce"
+    eot: int = 1
     early_stop: bool = True
 
     def __post_init__(self) -> None:
-        _check_steps(self)
+        _check(self)
         number = is_number(self.decay) and 0 <= self.decay < float("inf")
         require(number, f"decay must be a number of at least 0, got {self.decay!r}")
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         step = self.step_size or self.eps / self.steps
-        method = _Ascent(norms.get(self.norm), self.eps, step, decay=self.decay, early_stop=self.early_stop)
+        norm = norms.get(self.norm)
+        method = _Ascent(norm, self.eps, step, self.loss, self.eot, decay=self.decay, early_stop=self.early_stop)
         return search(model, problem, method, self.steps).point
 
 
-def _check_steps(attack: BIM | PGD | MIFGSM) -> None:
+def _check(attack: FGSM | BIM | PGD | MIFGSM) -> None:
     check_eps(attack.norm, attack.eps)
+    check_loss(attack.loss)
+    check_count("eot", attack.eot)
+    if isinstance(attack, FGSM):
+        return
     check_count("steps", attack.steps)
     check_flag("early_stop", attack.early_stop)
-    step = attack.step_size
-    number = step is None or (is_number(step) and 0 < step < float("inf"))
-    require(number, f"step_size must be a positive number, got {step!r}")
+    if attack.step_size is not None:
+        check_positive("step_size", attack.step_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeGuard
 
@@ -14,6 +15,10 @@ from torch import Tensor, nn
 from . import norms
 from .classifier import Classifier, as_classifier
 from .goal import Goal
+from .trace import Trace
+
+
+Batch = tuple[Tensor, Tensor, Tensor]  # x [B, C, H, W], y int64 [B], ids int64 [B]
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,19 @@ class Problem:
     goal: Goal
     ids: Tensor  # int64 [B], on the CPU
     seed: int
+    rows: Tensor  # int64 [B], on the CPU: places in the batch that the caller gave
+    trace: Trace | None = None
 
     def take(self, keep: Tensor) -> Problem:
-        return Problem(self.x[keep], self.goal.take(keep), self.ids[keep.cpu()], self.seed)
+        host = keep.cpu()
+        return dataclasses.replace(
+            self, x=self.x[keep], goal=self.goal.take(keep), ids=self.ids[host], rows=self.rows[host]
+        )
+
+    def spend(self, forwards: int, backwards: int = 0) -> None:
+        """Note what was asked of the model outside the loop, per row."""
+        if self.trace is not None:
+            self.trace.spend(self.rows, forwards, backwards)
 
 
 @dataclass(frozen=True)
@@ -39,9 +54,13 @@ class Attack(ABC):
     name: ClassVar[str]  # on the command line
     title: ClassVar[str]
     paper: ClassVar[str]
+    norms: ClassVar[tuple[str, ...]] = tuple(norms.NORMS)  # it can work in
     minimum_norm: ClassVar[bool] = False  # searches the smallest perturbation; has no eps
+    ball: ClassVar[bool] = True  # off: changes pictures in a way that no norm measures, and has neither eps nor norm
+    access: ClassVar[str] = "gradient"  # what it must be given of the model; see `ACCESS`
+    control: ClassVar[bool] = False  # no search at all, such as noise: what an attack is compared with
 
-    norm: str
+    norm: str  # "" where `ball` is off
 
     def __call__(
         self,
@@ -52,6 +71,7 @@ class Attack(ABC):
         target: Tensor | None = None,
         ids: Tensor | None = None,
         seed: int = 0,
+        trace: Trace | None = None,
     ) -> Tensor:
         """Attack each row of x.
 
@@ -63,23 +83,57 @@ class Attack(ABC):
             ids: int64 [B], names of the samples: a row's random numbers come from (seed, id) alone. Without them
                 the rows are named 0, 1, 2, ...
             seed: of all random draws.
+            trace: counts what each row costs.
 
         Returns:
             Points like x. A budgeted attack's lie within eps of x; a minimum-norm attack returns a row it
             cannot fool unchanged. Both lie in the box.
 
         Raises:
-            ValueError: an input of the wrong shape, dtype or range, or a model that gives no logits.
+            ValueError: an input of the wrong shape, dtype or range, a model that gives no logits, or one that gives
+                less than the attack needs.
         """
         model = as_classifier(model)
+        self.check_access(model)
         with torch.inference_mode(False), torch.no_grad():
-            problem = _checked(model, x, y, target, ids, seed)
+            problem = _checked(model, x, y, target, ids, seed, trace)
             with model.frozen():
                 return self.run(model, problem) if len(x) else x.clone()
 
     @abstractmethod
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         """The attacked points of a problem that has been checked and has at least one row."""
+
+    def check_access(self, model: Classifier) -> None:
+        """ValueError where the model gives less than the attack needs, with the attacks that make do with it."""
+        if ACCESS.index(model.access) < ACCESS.index(self.access):
+            enough = sorted(
+                {kind.name for kind in Attack.kinds() if ACCESS.index(kind.access) <= ACCESS.index(model.access)}
+            )
+            raise ValueError(
+                f"{self.title} needs {_NEEDS[self.access]}, this model gives {_GIVES[model.access]}: "
+                f"take one of {', '.join(enough)}"
+            )
+
+    @classmethod
+    def kinds(cls) -> Iterator[type[Attack]]:
+        """The attacks that are loaded."""
+        for sub in cls.__subclasses__():
+            if "name" in vars(sub):
+                yield sub
+            yield from sub.kinds()
+
+    def notes(self, classes: int) -> tuple[str, ...]:
+        """What a report must say beside the figures of this attack on a model of that many classes."""
+        return ()
+
+    def fitted(self, model: Classifier, draw: Callable[[], Iterable[Batch]], seed: int) -> Attack:
+        """The attack after a look at the samples, for one that makes a single change for all of them; else itself.
+
+        Args:
+            draw: gives a fresh pass over batches (x, y, ids) of the samples, all of them right before the attack.
+        """
+        return self
 
     def at(self, eps: float, *, early_stop: bool = True) -> Attack:
         """The same budgeted attack at another ε; without early_stop, with all its steps where it has a choice."""
@@ -94,6 +148,11 @@ class Attack(ABC):
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
+ACCESS = ("labels", "scores", "gradient")  # each includes the ones before
+_NEEDS = {"labels": "labels", "scores": "logits or probabilities", "gradient": "gradients"}
+_GIVES = {"labels": "labels alone", "scores": "logits or probabilities without gradients", "gradient": "gradients"}
+
+
 def require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
@@ -101,6 +160,14 @@ def require(condition: bool, message: str) -> None:
 
 def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_norm(attack: Attack) -> None:
+    """The attack's norm is one that it can work in."""
+    norms.get(attack.norm)
+    require(
+        attack.norm in attack.norms, f"{attack.title} works in {' and '.join(attack.norms)}, not in {attack.norm!r}"
+    )
 
 
 def check_eps(norm: str, eps: float) -> None:
@@ -119,11 +186,31 @@ def check_count(name: str, value: int, least: int = 1) -> None:
     require(whole and value >= least, f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
+def check_positive(name: str, value: float, most: float = math.inf) -> None:
+    """A number above 0, and up to `most` if that is finite."""
+    number = is_number(value) and 0 < value < math.inf and value <= most
+    limit = "" if math.isinf(most) else f" of at most {most:g}"
+    require(number, f"{name} must be a positive number{limit}, got {value!r}")
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    known = tuple(choices)
+    require(isinstance(value, str) and value in known, f"{name} is one of {', '.join(known)}, not {value!r}")
+
+
 def check_flag(name: str, value: bool) -> None:
     require(isinstance(value, bool), f"{name} is True or False, not {value!r}")
 
 
-def _checked(model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, ids: Tensor | None, seed: int) -> Problem:
+def _checked(
+    model: Classifier,
+    x: Tensor,
+    y: Tensor,
+    target: Tensor | None,
+    ids: Tensor | None,
+    seed: int,
+    trace: Trace | None,
+) -> Problem:
     require(isinstance(x, Tensor) and isinstance(y, Tensor), "x and y must be tensors")
     require(x.dtype in (torch.float32, torch.float64), f"x must be float32 or float64, got {x.dtype}")
     require(
@@ -150,7 +237,9 @@ def _checked(model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, ids
     goal = Goal.of(y, False) if target is None else Goal.of(target, True)
     if target is not None:  # the labels are not asked for, but one out of range is a mistake all the same
         goal = dataclasses.replace(goal, highest=max(goal.highest, Goal.of(y, False).highest))
-    return Problem(x.clone() if x.is_inference() else x.detach(), goal, ids, seed)
+    require(trace is None or len(trace.forwards) == len(x), "the trace is for a batch of another size")
+    x = x.clone() if x.is_inference() else x.detach()
+    return Problem(x, goal, ids, seed, torch.arange(len(x)), trace)
 
 
 def _first(rows: Tensor) -> int:

@@ -10,28 +10,35 @@ import torch
 from torch import Tensor, nn
 
 PRECISIONS = ("fp32", "bf16")
+OUTPUTS = ("logits", "probabilities", "labels")
 
 
 class Classifier:
-    """Any `nn.Module` as a classifier of pictures in [0,1].
+    """Any `nn.Module`, or any function that answers, as a classifier of pictures in [0,1].
 
-    The normalisation is folded in, so an ε means pixels. The network is used as it stands, not copied: while a
+    The normalisation is folded in, so an ε means pixels. A network is used as it stands, not copied: while a
     query runs it is in eval mode with its parameters out of the autograd graph (only the input's gradient is
     wanted), and afterwards mode and `requires_grad` are as they were.
+
+    A plain function (a prediction endpoint, an ONNX session) takes a float tensor on the CPU and returns a tensor or
+    an array. It gives no gradients, so only attacks that need none run on it.
 
     Args:
         net: maps [B, C, H, W] to logits [B, K], K >= 2.
         mean, std: one number or one per channel, in pixel units; the network sees `(x - mean) / std`.
         labels: K class names, in order.
         precision: of `gradient`; "bf16" takes it under autocast. `logits` is always full precision.
+        outputs: what `net` returns: "logits"; "probabilities", whose logarithms are taken for logits; "labels",
+            whole numbers [B], whose logits are 1 for the label and 0 for the others.
+        classes: K, needed with "labels" unless the names are given.
 
     Attributes:
         forwards, backwards: samples sent through the network, and back through it, so far.
         listener: called after every query, for a progress display; None by default.
 
     Raises:
-        ValueError: not a module, std not positive, a wrong precision; on a query, an output that is not a
-            finite-enough [B, K] tensor of floats.
+        ValueError: not a module or function, std not positive, a wrong precision or kind of output; on a query, an
+            output that is not a finite-enough [B, K] tensor of floats, or not what `outputs` says.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     >>> model = Classifier(net, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -41,22 +48,31 @@ class Classifier:
 
     def __init__(
         self,
-        net: nn.Module,
+        net: nn.Module | Callable[[Tensor], Any],
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
         labels: Sequence[str] | None = None,
         precision: str = "fp32",
+        outputs: str = "logits",
+        classes: int | None = None,
     ) -> None:
-        if not isinstance(net, nn.Module):
-            raise ValueError(f"a Classifier wraps a torch.nn.Module, not {type(net).__name__}")
+        if not callable(net) or isinstance(net, type):
+            raise ValueError(f"a Classifier wraps a torch.nn.Module or a function, not {type(net).__name__}")
+        if outputs not in OUTPUTS:
+            raise ValueError(f"outputs is one of {', '.join(OUTPUTS)}, not {outputs!r}")
         if precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
-        self.net = net
+        # A module around it gives a plain function a mode and (no) weights like any other.
+        self.net = net if isinstance(net, nn.Module) else _Function(net)
+        self.outputs = outputs
         self.mean = _per_channel("mean", mean)
         self.std = _per_channel("std", std)
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
         self.labels = None if labels is None else tuple(str(label) for label in labels)
+        self.classes = classes if classes is not None else None if self.labels is None else len(self.labels)
+        if outputs == "labels" and (self.classes is None or self.classes < 2):
+            raise ValueError("a model that returns labels must be told how many classes there are, such as classes=10")
         self.precision = precision
         self.forwards = 0
         self.backwards = 0
@@ -64,6 +80,13 @@ class Classifier:
         self._depth = 0
         # channels_last is the faster layout, but a forward that calls .view() fails on it: tried once, then known.
         self._channels_last: bool | None = None
+
+    @property
+    def access(self) -> str:
+        """What an attack can get of it: "labels", "scores" (logits or probabilities) or "gradient" as well."""
+        if self.outputs == "labels":
+            return "labels"
+        return "scores" if isinstance(self.net, _Function) else "gradient"
 
     @property
     def device(self) -> torch.device:
@@ -106,17 +129,22 @@ class Classifier:
                 if module.training != mode:
                     module.training = mode
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Full-precision logits [B, K] of x [B, C, H, W] in [0,1], without a graph."""
+    def logits(self, x: Tensor, *, draws: int = 1) -> Tensor:
+        """Full-precision logits [B, K] of x [B, C, H, W] in [0,1], without a graph; the mean of several draws."""
         with self.frozen(), torch.no_grad():
             out = self._forward(x)
+            for _ in range(draws - 1):
+                out = out + self._forward(x)
         self._tell()
-        return out
+        return out / draws if draws > 1 else out
 
     def gradient(
-        self, x: Tensor, objective: Callable[[Tensor], Tensor], *, exact: bool = False
+        self, x: Tensor, objective: Callable[[Tensor], Tensor], *, exact: bool = False, draws: int = 1
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [B, K], objective(logits) [B] and its gradient with respect to x, shaped like x.
+
+        With several draws each is the mean over as many queries: expectation over transformation (Athalye et al.
+        2018), for a model that answers at random.
 
         Rows are independent in eval mode, so one backward pass of the sum gives every row its own gradient.
         Entries of the gradient that are NaN count as zero: the search goes on along the others. With `exact` it is
@@ -124,26 +152,34 @@ class Classifier:
         """
         precision = "fp32" if exact else self.precision
         with self.frozen(), torch.inference_mode(False), torch.enable_grad():
-            point = x.detach().clone() if x.is_inference() else x.detach()
-            point = self._laid_out(point).requires_grad_()
-            try:
-                logits = self._forward(point, precision)
-            except RuntimeError:
-                if not self._channels_last:
-                    raise
-                self._channels_last = False
-                point = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-                logits = self._forward(point, precision)
-            value = objective(logits)
-            if not value.requires_grad:
-                raise ValueError(
-                    "the model gives no gradient: its output does not depend on its input through "
-                    "differentiable operations"
-                )
-            (grad,) = torch.autograd.grad(value.sum(), point, allow_unused=True)
+            logits, value, grad = self._one_gradient(x, objective, precision)
+            for _ in range(draws - 1):
+                more = self._one_gradient(x, objective, precision)
+                logits, value, grad = logits + more[0], value + more[1], grad + more[2]
+        self._tell()
+        return (logits, value, grad) if draws == 1 else (logits / draws, value / draws, grad / draws)
+
+    def _one_gradient(
+        self, x: Tensor, objective: Callable[[Tensor], Tensor], precision: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        point = x.detach().clone() if x.is_inference() else x.detach()
+        point = self._laid_out(point).requires_grad_()
+        try:
+            logits = self._forward(point, precision)
+        except RuntimeError:
+            if not self._channels_last:
+                raise
+            self._channels_last = False
+            point = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+            logits = self._forward(point, precision)
+        value = objective(logits)
+        if not value.requires_grad:
+            raise ValueError(
+                "the model gives no gradient: its output does not depend on its input through differentiable operations"
+            )
+        (grad,) = torch.autograd.grad(value.sum(), point, allow_unused=True)
         self.backwards += len(x)
         grad = torch.zeros_like(x) if grad is None else torch.nan_to_num_(grad.contiguous(), nan=0.0)
-        self._tell()
         return logits.detach(), value.detach(), grad
 
     def _laid_out(self, x: Tensor) -> Tensor:
@@ -156,6 +192,8 @@ class Classifier:
         self.forwards += len(x)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
             out: Any = self.net(self._normalised(x))
+        if self.outputs != "logits":
+            out = self._as_logits(out, x)
         if not isinstance(out, Tensor):
             raise ValueError(
                 f"the model returned a {type(out).__name__}, not a tensor of logits: wrap it in a module that "
@@ -173,6 +211,25 @@ class Classifier:
             raise ValueError("the model returned NaN: its weights or its preprocessing are broken")
         return logits
 
+    def _as_logits(self, out: Any, x: Tensor) -> Any:
+        if not isinstance(out, Tensor):
+            return out
+        if self.outputs == "probabilities":
+            if out.is_floating_point() and (bool((out < -1e-4).any()) or bool((out.sum(-1) - 1).abs().gt(1e-2).any())):
+                raise ValueError(
+                    "the model returned numbers that are no probabilities: a row is negative or not 1 in all"
+                )
+            return out.clamp(min=torch.finfo(out.dtype).tiny).log() if out.is_floating_point() else out
+        if out.shape != x.shape[:1] or out.is_floating_point() or out.is_complex():
+            raise ValueError(
+                f"the model returned {out.dtype} of shape {tuple(out.shape)} for {len(x)} pictures; whole numbers of "
+                f"shape [{len(x)}], the labels, are needed"
+            )
+        known = self.classes or 0
+        if len(out) and not 0 <= int(out.min()) <= int(out.max()) < known:
+            raise ValueError(f"the model returned a label outside 0 to {known - 1}")
+        return torch.nn.functional.one_hot(out.long(), known).to(torch.promote_types(x.dtype, torch.float32))
+
     def _normalised(self, x: Tensor) -> Tensor:
         if self.mean is None and self.std is None:
             return x.clone()  # a network may work on its input in place
@@ -188,8 +245,23 @@ class Classifier:
             self.listener()
 
 
-def as_classifier(model: Classifier | nn.Module) -> Classifier:
-    """The model itself, or a bare module wrapped with no normalisation."""
+class _Function(nn.Module):
+    """A plain function that answers, as a module; what it returns becomes a tensor beside its input."""
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        out = self.function(x.detach().cpu())
+        try:
+            return torch.as_tensor(out).to(x.device)
+        except (TypeError, ValueError, RuntimeError):
+            return out
+
+
+def as_classifier(model: Classifier | nn.Module | Callable[[Tensor], Any]) -> Classifier:
+    """The model itself, or a bare module or function wrapped with no normalisation."""
     return model if isinstance(model, Classifier) else Classifier(model)
 
 

@@ -40,22 +40,6 @@ class Goal:
         rivals = torch.logsumexp(self.others(logits), 1)
         return own - rivals if self.targeted else rivals - own
 
-    def ratio_loss(self, logits: Tensor) -> Tensor:
-        """The difference-of-logits ratio [B], which no scaling or shift of the logits changes (Croce & Hein 2020).
-
-        Untargeted `(max other - own) / (first - third)`, targeted `(own - max other) / (first - mean of third and
-        fourth)`, of the sorted logits.
-
-        Raises:
-            ValueError: fewer than 3 classes, or 4 if targeted: the ratio is not defined.
-        """
-        needed = 4 if self.targeted else 3
-        if logits.shape[1] < needed:
-            raise ValueError(f"the loss dlr needs {needed} classes, the model has {logits.shape[1]}: use loss ce")
-        top = logits.topk(needed, dim=1).values
-        spread = top[:, 0] - (top[:, 2:].mean(1) if self.targeted else top[:, 2])
-        return -self.margin(logits) / (spread + 1e-12)
-
     def cross_entropy(self, logits: Tensor) -> Tensor:
         """-log softmax of the class, per row [B]."""
         return torch.logsumexp(logits, 1) - self._own(logits)

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, require
+from .base import Attack, Problem, check_count, check_norm
 from .classifier import Classifier
 from .curvature import Curvature
 from .goal import Goal
+from .losses import rivals
 from .penalty import PenaltySearch
-from .search import Best, Evaluation, State, search
+from .search import Best, Evaluation, Method, State, search
 from .shorten import shorten
 
 _ARMIJO = 1e-4  # share of the predicted decrease that a step must bring
@@ -51,7 +52,7 @@ class _Solve(State):
 
 
 @dataclass(frozen=True)
-class _Lbfgs:
+class _Lbfgs(Method[_Solve]):
     """Projected L-BFGS on `c * |r|^2 + cross-entropy(x + r, target)` within the box; see `search.Method`."""
 
     steps: int
@@ -60,7 +61,6 @@ class _Lbfgs:
     aim: Tensor  # int64 [B]
     limit: Tensor  # [B]
     exact: bool = True  # bf16 values are too coarse for the line search: distances came out a tenth larger
-    blind: bool = False
 
     def begin(self, problem: Problem) -> _Solve:
         x = problem.x.flatten(1)
@@ -213,6 +213,7 @@ class LBFGS(Attack):
     name: ClassVar[str] = "lbfgs"
     title: ClassVar[str] = "L-BFGS"
     paper: ClassVar[str] = "Szegedy et al. 2014, arXiv 1312.6199"
+    norms: ClassVar[tuple[str, ...]] = ("l2",)
     minimum_norm: ClassVar[bool] = True
 
     norm: str = "l2"
@@ -222,17 +223,13 @@ class LBFGS(Attack):
     candidates: int = 5
 
     def __post_init__(self) -> None:
-        require(self.norm == "l2", f"L-BFGS minimises the l2 norm, not {self.norm!r}")
+        check_norm(self)
         for name in ("steps", "searches", "memory", "candidates"):
             check_count(name, getattr(self, name))
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         goal = problem.goal
-        if goal.targeted:
-            aims = goal.classes[:, None]
-        else:
-            logits = model.logits(problem.x)
-            aims = goal.others(logits).topk(min(self.candidates, logits.shape[1] - 1), dim=1).indices
+        aims = goal.classes[:, None] if goal.targeted else rivals(model, problem, self.candidates)
         best = Best(problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf))
         everyone = torch.arange(len(problem.x), device=problem.x.device)
         for aim in aims.unbind(1):

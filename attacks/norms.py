@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,8 +29,8 @@ class Norm(ABC):
         """Norm of each row [B]."""
 
     @abstractmethod
-    def project(self, r: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
-        """The point of {|r'| <= eps, low <= r' <= high} nearest to r in Euclidean distance."""
+    def project(self, r: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """The point of {|r'| <= eps, low <= r' <= high} nearest to r in Euclidean distance; eps one for all, or [B]."""
 
     @abstractmethod
     def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class Norm(ABC):
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         """One draw of shape `shape`, uniform in the ball, float32 on the CPU."""
 
-    def point(self, x: Tensor, r: Tensor, eps: float) -> Tensor:
+    def point(self, x: Tensor, r: Tensor, eps: float | Tensor) -> Tensor:
         """x + r with r projected, as a point whose distance from x, measured exactly, is within eps.
 
         Adding r to x rounds each pixel; over 150,000 pixels this can leave an L1 ball by more than 1e-6, so the
@@ -68,8 +68,9 @@ class _Linf(Norm):
     def size(self, r: Tensor) -> Tensor:
         return r.flatten(1).abs().amax(1)
 
-    def project(self, r: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
-        return r.clamp(-eps, eps).clamp_(low, high)
+    def project(self, r: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
+        cap = _per_row(eps, r)
+        return r.clamp(-cap, cap).clamp_(low, high)
 
     def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
         return g.sign().mul_(eps).clamp_(low, high)
@@ -77,8 +78,9 @@ class _Linf(Norm):
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         return torch.empty(shape).uniform_(-eps, eps, generator=generator)
 
-    def point(self, x: Tensor, r: Tensor, eps: float) -> Tensor:
-        return torch.add(x, r.clamp(-eps, eps)).clamp_(0, 1)
+    def point(self, x: Tensor, r: Tensor, eps: float | Tensor) -> Tensor:
+        cap = _per_row(eps, r)
+        return torch.add(x, r.clamp(-cap, cap)).clamp_(0, 1)
 
 
 class _L2(Norm):
@@ -89,12 +91,12 @@ class _L2(Norm):
         sizes: Tensor = torch.linalg.vector_norm(r.flatten(1), dim=1)
         return sizes
 
-    def project(self, r: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+    def project(self, r: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
         boxed = r.clamp(low, high)
         outside = self.size(boxed) > eps
         if outside.any():
             rows, cap = r[outside], torch.where(r > 0, high, -low)[outside]
-            boxed[outside] = _fill(rows.abs(), cap, eps) * rows.sign()
+            boxed[outside] = _fill(rows.abs(), cap, _of_rows(eps, outside)) * rows.sign()
         return boxed
 
     def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
@@ -114,12 +116,12 @@ class _L1(Norm):
     def size(self, r: Tensor) -> Tensor:
         return r.flatten(1).abs().sum(1)
 
-    def project(self, r: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+    def project(self, r: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
         boxed = r.clamp(low, high)
         outside = self.size(boxed) > eps
         if outside.any():
             rows, cap = r[outside], torch.where(r > 0, high, -low)[outside]
-            boxed[outside] = _shrink(rows.abs(), cap, eps) * rows.sign()
+            boxed[outside] = _shrink(rows.abs(), cap, _of_rows(eps, outside)) * rows.sign()
         return boxed
 
     def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
@@ -152,7 +154,21 @@ def _column(values: Tensor, like: Tensor) -> Tensor:
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
-def _fill(u: Tensor, cap: Tensor, eps: float) -> Tensor:
+def _per_row(eps: float | Tensor, like: Tensor) -> Any:
+    return _column(eps, like) if isinstance(eps, Tensor) else eps
+
+
+def _of_rows(eps: float | Tensor, rows: Tensor) -> float | Tensor:
+    return eps[rows] if isinstance(eps, Tensor) else eps
+
+
+def unit(r: Tensor) -> Tensor:
+    """Each row [B, ...] at L2 length 1; a row of zeros stays one."""
+    size = torch.linalg.vector_norm(r.flatten(1), dim=1)
+    return r / _column(torch.where(size > 0, size, 1), r)
+
+
+def _fill(u: Tensor, cap: Tensor, eps: float | Tensor) -> Tensor:
     """min(t·u, cap) with the t at which its L2 norm is eps (all of cap if it never gets there).
 
     The set of capped entries only grows as t does, so taking t from the entries that are still free climbs to
@@ -194,7 +210,7 @@ def _greedy(gain: Tensor, room: Tensor, budget: Tensor) -> Tensor:
     return torch.zeros_like(room).scatter_(1, order, filled)
 
 
-def _shrink(u: Tensor, cap: Tensor, eps: float) -> Tensor:
+def _shrink(u: Tensor, cap: Tensor, eps: float | Tensor) -> Tensor:
     """clip(u - λ, 0, cap) with the λ >= 0 at which its sum is eps; the sum at λ = 0 is known to be larger.
 
     The sum falls piecewise linearly in λ. Newton's step lands on the root once the right piece is found; where it
@@ -217,8 +233,9 @@ def _shrink(u: Tensor, cap: Tensor, eps: float) -> Tensor:
             break
         lam = proposal
     moved = (u - lam[:, None]).clamp_(min=0).minimum(cap)
-    over = moved.sum(1, dtype=torch.float64) / eps  # by rounding alone: scaled away
-    return (moved / over.clamp(min=1).to(u.dtype)[:, None]).view(shape)
+    total = moved.sum(1, dtype=torch.float64)
+    within = (eps / total.clamp(min=1e-300)).clamp_(max=1)  # over by rounding alone: scaled away
+    return (moved * within.to(u.dtype)[:, None]).view(shape)
 
 
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (_Linf(), _L2(), _L1())}

@@ -7,10 +7,11 @@ dataclass of tensors with the batch in front, so that it shrinks with the rows.
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -42,31 +43,32 @@ class Evaluation:
     margin: Tensor  # [B], negative where the goal is reached; full precision wherever a new best is claimed
     value: Tensor  # [B], the objective
     gradient: Tensor  # of the value, like the points; empty for a blind method
+    logits: Tensor  # [B, K]
 
 
 S = TypeVar("S", bound=State)
 
 
-class Method(Protocol[S]):
+class Method(ABC, Generic[S]):
     """What an attack adds to the loop."""
 
-    @property
-    def exact(self) -> bool:
-        """Whether it needs gradients in full precision, as one that compares small differences of values does."""
+    exact: bool = False  # gradients in full precision, which comparing small differences of values needs
+    blind: bool = False  # looks at the model's answers alone and needs no gradient
+    draws: int = 1  # queries per evaluation that are averaged, for a model that answers at random
 
-    @property
-    def blind(self) -> bool:
-        """Whether it looks at the model's answers alone and needs no gradient."""
-
+    @abstractmethod
     def begin(self, problem: Problem) -> S:
         """The first points."""
 
     def objective(self, state: S, logits: Tensor) -> Tensor:
-        """What is differentiated [B]."""
+        """What is differentiated [B]; a blind method has none."""
+        raise NotImplementedError
 
+    @abstractmethod
     def score(self, problem: Problem, state: S, margin: Tensor) -> Tensor:
         """How good each current point is as an answer [B]: smaller is better, inf is no answer."""
 
+    @abstractmethod
     def advance(self, problem: Problem, state: S, seen: Evaluation) -> None:
         """Move `state` on to the next points, and mark rows that are done."""
 
@@ -102,33 +104,41 @@ def search(model: Classifier, problem: Problem, method: Method[S], rounds: int) 
         if len(rows) == 0:
             break
         last = turn == rounds
-        if last or method.blind:
-            logits = model.logits(state.point)
+        blind = last or method.blind
+        problem.spend(method.draws, 0 if blind else method.draws)
+        if blind:
+            logits = model.logits(state.point, draws=method.draws)
             value, gradient = logits.new_empty(0), logits.new_empty(0)
         else:
-            logits, value, gradient = model.gradient(state.point, partial(method.objective, state), exact=method.exact)
+            logits, value, gradient = model.gradient(
+                state.point, partial(method.objective, state), exact=method.exact, draws=method.draws
+            )
         margin = problem.goal.margin(logits)
         score = method.score(problem, state, margin)
-        if model.precision != "fp32" and not (last or method.blind or method.exact):
+        if model.precision != "fp32" and not (blind or method.exact):
             # What rounded arithmetic claims is judged again before it counts or a row is let go.
             claims = ((margin < 0) & (score < best.score[rows])).nonzero().squeeze(1)
             if len(claims):
-                margin[claims] = problem.goal.take(claims).margin(model.logits(state.point[claims]))
+                problem.take(claims).spend(method.draws)
+                judged = model.logits(state.point[claims], draws=method.draws)
+                margin[claims] = problem.goal.take(claims).margin(judged)
                 score = method.score(problem, state, margin)
         best.offer(rows, state.point, score)
+        if problem.trace is not None:
+            problem.trace.note(problem.rows, score, margin < 0)
         if last:
             break
-        method.advance(problem, state, Evaluation(margin, value, gradient))
+        method.advance(problem, state, Evaluation(margin, value, gradient, logits))
     return best
 
 
-def restarted(problem: Problem, starts: int, early_stop: bool, run: Callable[[Problem, int], Best]) -> Best:
-    """The best of several starts, `run(rows, number of the start)`; with early_stop a row that one start fools is left
-    out of the next."""
+def restarted(problem: Problem, starts: int, early_stop: bool, run: Callable[[Problem, int, Tensor], Best]) -> Best:
+    """The best of several starts, `run(problem of the rows, number of the start, rows)`; with early_stop a row that one
+    start fools is left out of the next."""
     best = Best(problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf))
     left = torch.arange(len(problem.x), device=problem.x.device)
     for start in range(starts):
-        found = run(problem.take(left), start)
+        found = run(problem.take(left), start, left)
         best.offer(left, found.point, found.score)
         if early_stop:
             left = left[best.score[left] >= 0]

@@ -10,7 +10,7 @@ from torch import Tensor
 from . import norms
 from .base import Problem
 from .classifier import Classifier
-from .search import Best, Evaluation, State, search
+from .search import Best, Evaluation, Method, State, search
 
 _ROUNDS = 8  # halvings: the length is then known to 1/256
 
@@ -23,21 +23,17 @@ class _Bracket(State):
 
 
 @dataclass(frozen=True)
-class _Halving:
+class _Halving(Method[_Bracket]):
     """Bisection between the picture and the point; see `search.Method`."""
 
     points: Tensor
     norm: norms.Norm
-    exact: bool = True
     blind: bool = True
 
     def begin(self, problem: Problem) -> _Bracket:
         move = self.points - problem.x
         zeros = problem.x.new_zeros(len(move))
         return _Bracket(problem.x + move / 2, self.norm.size(move) == 0, move, zeros, torch.ones_like(zeros))
-
-    def objective(self, state: _Bracket, logits: Tensor) -> Tensor:
-        raise AssertionError("a blind method has no objective")
 
     def score(self, problem: Problem, state: _Bracket, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, self.norm.size(state.point - problem.x), torch.inf)

@@ -42,7 +42,7 @@ def test_the_ratio_needs_three_classes_and_four_if_targeted() -> None:
         APGD(loss="dlr")(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), x, y)
     with pytest.raises(ValueError, match="needs 4 classes"):
         APGD(loss="dlr")(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), x, y, target=1 - y)
-    with pytest.raises(ValueError, match="loss is ce or dlr"):
+    with pytest.raises(ValueError, match="loss is one of ce, margin, dlr"):
         APGD(loss="hinge")
 
 

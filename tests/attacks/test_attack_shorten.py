@@ -20,7 +20,7 @@ def test_it_ends_just_past_the_boundary_and_touches_nothing_else() -> None:
     model = Classifier(net)
     x = torch.tensor([[0.9, 0.3, 0.3, 0.3], [0.7, 0.3, 0.3, 0.3]]).view(2, 1, 2, 2)
     far = torch.tensor([[0.0, 0.3, 0.3, 0.3], [0.7, 0.3, 0.3, 0.3]]).view(2, 1, 2, 2)  # the second was not fooled
-    problem = Problem(x, Goal.of(torch.tensor([0, 0]), False), torch.arange(2), 0)
+    problem = Problem(x, Goal.of(torch.tensor([0, 0]), False), torch.arange(2), 0, torch.arange(2))
     found = shorten(model, problem, Best(far.clone(), torch.tensor([0.9, torch.inf])), norms.get("l2"))
     distance = (found.point - x).flatten(1).norm(dim=1)
     assert 0.4 < float(distance[0]) <= 0.4 + 0.9 / 256 + 1e-6

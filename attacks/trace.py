@@ -1,0 +1,48 @@
+"""What an attack spent on each row, and when it first got where it wanted: for query curves and budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Trace:
+    """Counts of one call of an attack on a batch; pass it as `attack(model, x, y, trace=Trace(len(x)))`.
+
+    Args:
+        rows: B, of the batch.
+        goals: scores at which a row has arrived, T of them. A budgeted attack scores the margin, so 0 is the boundary
+            of success; a minimum-norm attack the size of the perturbation, so an ε is success within it.
+
+    Attributes:
+        forwards, backwards: int64 [B], evaluations of the model and gradients so far.
+        arrived: int64 [B, T], forwards after which the row's score was first at or below each goal, and the row
+            reached what the attack was to reach; -1 where it never was.
+        cells: for an attack that tries a table of changes, such as corruptions by severity: whether each row is
+            broken by each, bool [B] under (variant, level).
+    """
+
+    def __init__(self, rows: int, goals: Sequence[float] = (0.0,)) -> None:
+        self.forwards = torch.zeros(rows, dtype=torch.int64)
+        self.backwards = torch.zeros(rows, dtype=torch.int64)
+        self.goals = torch.tensor(tuple(goals), dtype=torch.float64)
+        self.arrived = torch.full((rows, len(self.goals)), -1, dtype=torch.int64)
+        self.cells: dict[tuple[str, str], Tensor] = {}
+
+    def spend(self, rows: Tensor, forwards: int, backwards: int = 0) -> None:
+        """`rows` int64 on the CPU, each once."""
+        self.forwards[rows] += forwards
+        self.backwards[rows] += backwards
+
+    def note(self, rows: Tensor, score: Tensor, reached: Tensor) -> None:
+        """The scores [R] of points that `rows` have just been evaluated at, and whether they reach the goal."""
+        there = reached.cpu()[:, None] & (score.double().cpu()[:, None] <= self.goals)
+        first = there & (self.arrived[rows] < 0)
+        self.arrived[rows] = torch.where(first, self.forwards[rows][:, None], self.arrived[rows])
+
+    def mark(self, variant: str, level: str, rows: Tensor, broken: Tensor) -> None:
+        """Whether a change at a level breaks `rows`; both on the CPU."""
+        cell = self.cells.setdefault((variant, level), torch.zeros(len(self.forwards), dtype=torch.bool))
+        cell[rows] = broken
