@@ -17,7 +17,6 @@ from .classifier import Classifier, as_classifier
 from .goal import Goal
 from .trace import Trace
 
-
 Batch = tuple[Tensor, Tensor, Tensor]  # x [B, C, H, W], y int64 [B], ids int64 [B]
 
 
