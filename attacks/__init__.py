@@ -10,8 +10,59 @@ torch.Size([4, 3, 2, 2])
 
 from .apgd import APGD
 from .ascent import BIM, FGSM, MIFGSM, PGD
+from .autoattack import AutoAttack
 from .base import Attack
+from .boundary import Boundary
+from .bpda import BPDA
+from .carlini_wagner import CarliniWagner
 from .classifier import Classifier
+from .corruptions import Corruption
+from .ddn import DDN
+from .deepfool import DeepFool
+from .ead import EAD
+from .fab import FAB
+from .fmn import FMN
+from .foolbox import Foolbox, as_foolbox
+from .hopskipjump import HopSkipJump
 from .lbfgs import LBFGS
+from .nes import NES
+from .noise import GaussianNoise, UniformNoise
+from .patch import Patch
+from .simba import SimBA
+from .spatial import Spatial
+from .square import Square
+from .transfer import Transfer
+from .universal import Universal
 
-__all__ = ["APGD", "BIM", "FGSM", "LBFGS", "MIFGSM", "PGD", "Attack", "Classifier"]
+__all__ = [
+    "APGD",
+    "BIM",
+    "BPDA",
+    "DDN",
+    "EAD",
+    "FAB",
+    "FGSM",
+    "FMN",
+    "LBFGS",
+    "MIFGSM",
+    "NES",
+    "PGD",
+    "Attack",
+    "AutoAttack",
+    "Boundary",
+    "CarliniWagner",
+    "Classifier",
+    "Corruption",
+    "DeepFool",
+    "Foolbox",
+    "GaussianNoise",
+    "HopSkipJump",
+    "Patch",
+    "SimBA",
+    "Spatial",
+    "Square",
+    "Transfer",
+    "UniformNoise",
+    "Universal",
+    "as_foolbox",
+]

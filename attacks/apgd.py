@@ -210,8 +210,12 @@ class APGD(Attack):
         check_loss(self.loss)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
+        return self.best(model, problem).point
+
+    def best(self, model: Classifier, problem: Problem) -> Best:
+        """The best points, and their margins for a score."""
         climb = partial(self._climb, model)
-        return towards(model, problem, self.targets, self.restarts, self.early_stop, climb).point
+        return towards(model, problem, self.targets, self.restarts, self.early_stop, climb)
 
     def _climb(self, model: Classifier, problem: Problem, restart: int, rival: Tensor | None) -> Best:
         norm, start = norms.get(self.norm), None

@@ -30,12 +30,13 @@ class Problem:
     seed: int
     rows: Tensor  # int64 [B], on the CPU: places in the batch that the caller gave
     trace: Trace | None = None
+    logits: Tensor | None = None  # [B, K] of x, where somebody has asked already
 
     def take(self, keep: Tensor) -> Problem:
         host = keep.cpu()
-        return dataclasses.replace(
-            self, x=self.x[keep], goal=self.goal.take(keep), ids=self.ids[host], rows=self.rows[host]
-        )
+        logits = None if self.logits is None else self.logits[keep]
+        ids, rows = self.ids[host], self.rows[host]
+        return dataclasses.replace(self, x=self.x[keep], goal=self.goal.take(keep), ids=ids, rows=rows, logits=logits)
 
     def spend(self, forwards: int, backwards: int = 0) -> None:
         """Note what was asked of the model outside the loop, per row."""
@@ -58,6 +59,9 @@ class Attack(ABC):
     ball: ClassVar[bool] = True  # off: changes pictures in a way that no norm measures, and has neither eps nor norm
     access: ClassVar[str] = "gradient"  # what it must be given of the model; see `ACCESS`
     control: ClassVar[bool] = False  # no search at all, such as noise: what an attack is compared with
+    targetable: ClassVar[bool] = True  # can go towards a target
+    queried: ClassVar[bool] = True  # asks the model itself; off, for one whose points are made elsewhere
+    foreign: ClassVar[bool] = False  # somebody else's: a point of it outside ball or box is not counted
 
     norm: str  # "" where `ball` is off
 
@@ -94,6 +98,7 @@ class Attack(ABC):
         """
         model = as_classifier(model)
         self.check_access(model)
+        require(target is None or self.targetable, f"{self.title} takes no targets")
         with torch.inference_mode(False), torch.no_grad():
             problem = _checked(model, x, y, target, ids, seed, trace)
             with model.frozen():
@@ -106,9 +111,8 @@ class Attack(ABC):
     def check_access(self, model: Classifier) -> None:
         """ValueError where the model gives less than the attack needs, with the attacks that make do with it."""
         if ACCESS.index(model.access) < ACCESS.index(self.access):
-            enough = sorted(
-                {kind.name for kind in Attack.kinds() if ACCESS.index(kind.access) <= ACCESS.index(model.access)}
-            )
+            ours = [kind for kind in Attack.kinds() if not kind.foreign]
+            enough = sorted({kind.name for kind in ours if ACCESS.index(kind.access) <= ACCESS.index(model.access)})
             raise ValueError(
                 f"{self.title} needs {_NEEDS[self.access]}, this model gives {_GIVES[model.access]}: "
                 f"take one of {', '.join(enough)}"
@@ -144,7 +148,7 @@ class Attack(ABC):
 
     def parameters(self) -> dict[str, int | float | str | bool | None]:
         """The hyperparameters by name, as they are used."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
 
 
 ACCESS = ("labels", "scores", "gradient")  # each includes the ones before

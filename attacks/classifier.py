@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .layout import Layout
+
 PRECISIONS = ("fp32", "bf16")
 OUTPUTS = ("logits", "probabilities", "labels")
+_NO_GRADIENT = "the model gives no gradient: its output does not depend on its input through differentiable operations"
 
 
 class Classifier:
@@ -78,15 +81,17 @@ class Classifier:
         self.backwards = 0
         self.listener: Callable[[], None] | None = None
         self._depth = 0
-        # channels_last is the faster layout, but a forward that calls .view() fails on it: tried once, then known.
-        self._channels_last: bool | None = None
+        self._layout = Layout(self.net)
 
     @property
     def access(self) -> str:
-        """What an attack can get of it: "labels", "scores" (logits or probabilities) or "gradient" as well."""
+        """What an attack can get of it: "labels", "scores" (logits or probabilities) or "gradient" as well.
+
+        A module that answers from outside torch says so by an attribute `differentiable = False`.
+        """
         if self.outputs == "labels":
             return "labels"
-        return "scores" if isinstance(self.net, _Function) else "gradient"
+        return "gradient" if getattr(self.net, "differentiable", True) else "scores"
 
     @property
     def device(self) -> torch.device:
@@ -118,11 +123,13 @@ class Classifier:
                         module.training = False
             for parameter in trained:
                 parameter.requires_grad_(False)
+            self._layout.put()
             # Under a caller's autocast even the backward pass would round.
             with torch.autocast(self.device.type, enabled=False):
                 yield
         finally:
             self._depth -= 1
+            self._layout.back()
             for parameter in trained:
                 parameter.requires_grad_(True)
             for module, mode in modes:
@@ -132,9 +139,9 @@ class Classifier:
     def logits(self, x: Tensor, *, draws: int = 1) -> Tensor:
         """Full-precision logits [B, K] of x [B, C, H, W] in [0,1], without a graph; the mean of several draws."""
         with self.frozen(), torch.no_grad():
-            out = self._forward(x)
+            out = self._answer(x)
             for _ in range(draws - 1):
-                out = out + self._forward(x)
+                out = out + self._answer(x)
         self._tell()
         return out / draws if draws > 1 else out
 
@@ -142,6 +149,8 @@ class Classifier:
         self, x: Tensor, objective: Callable[[Tensor], Tensor], *, exact: bool = False, draws: int = 1
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [B, K], objective(logits) [B] and its gradient with respect to x, shaped like x.
+
+        Of an objective [B, M] every column has a gradient of its own, [B, M, ...]: one pass forward, M back.
 
         With several draws each is the mean over as many queries: expectation over transformation (Athalye et al.
         2018), for a model that answers at random.
@@ -159,34 +168,43 @@ class Classifier:
         self._tell()
         return (logits, value, grad) if draws == 1 else (logits / draws, value / draws, grad / draws)
 
+    def graph(self, x: Tensor) -> Tensor:
+        """Full-precision logits that lead back to x if it asks for a gradient; each pass back through them counts."""
+        with self.frozen():
+            logits = self._answer(x)
+        if logits.requires_grad:
+            logits.register_hook(self._went_back)  # type: ignore[no-untyped-call]
+        elif x.requires_grad and torch.is_grad_enabled():
+            raise ValueError(_NO_GRADIENT)
+        self._tell()
+        return logits
+
+    def _went_back(self, gradient: Tensor) -> None:
+        self.backwards += len(gradient)
+
     def _one_gradient(
         self, x: Tensor, objective: Callable[[Tensor], Tensor], precision: str
     ) -> tuple[Tensor, Tensor, Tensor]:
         point = x.detach().clone() if x.is_inference() else x.detach()
-        point = self._laid_out(point).requires_grad_()
-        try:
-            logits = self._forward(point, precision)
-        except RuntimeError:
-            if not self._channels_last:
-                raise
-            self._channels_last = False
-            point = x.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-            logits = self._forward(point, precision)
+        point = self._layout.of(point).requires_grad_()
+        logits = self._answer(point, precision)
         value = objective(logits)
         if not value.requires_grad:
-            raise ValueError(
-                "the model gives no gradient: its output does not depend on its input through differentiable operations"
-            )
-        (grad,) = torch.autograd.grad(value.sum(), point, allow_unused=True)
-        self.backwards += len(x)
-        grad = torch.zeros_like(x) if grad is None else torch.nan_to_num_(grad.contiguous(), nan=0.0)
-        return logits.detach(), value.detach(), grad
+            raise ValueError(_NO_GRADIENT)
+        grads, columns = [], value.reshape(len(x), -1).sum(0).unbind()
+        for number, column in enumerate(columns, 1):
+            (grad,) = torch.autograd.grad(column, point, retain_graph=number < len(columns), allow_unused=True)
+            self.backwards += len(x)
+            grads.append(torch.zeros_like(x) if grad is None else torch.nan_to_num_(grad.contiguous(), nan=0.0))
+        return logits.detach(), value.detach(), grads[0] if value.dim() == 1 else torch.stack(grads, dim=1)
 
-    def _laid_out(self, x: Tensor) -> Tensor:
-        if x.dim() != 4 or x.shape[1] == 1 or self._channels_last is False:
-            return x
-        self._channels_last = True
-        return x.contiguous(memory_format=torch.channels_last)
+    def _answer(self, x: Tensor, precision: str = "fp32") -> Tensor:
+        try:
+            return self._forward(x, precision)
+        except RuntimeError:
+            if not self._layout.give_up():
+                raise
+            return self._forward(x.contiguous(), precision)
 
     def _forward(self, x: Tensor, precision: str = "fp32") -> Tensor:
         self.forwards += len(x)
@@ -247,6 +265,8 @@ class Classifier:
 
 class _Function(nn.Module):
     """A plain function that answers, as a module; what it returns becomes a tensor beside its input."""
+
+    differentiable = False
 
     def __init__(self, function: Callable[[Tensor], Any]) -> None:
         super().__init__()

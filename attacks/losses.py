@@ -64,9 +64,11 @@ class Aim:
 
 
 def rivals(model: Classifier, problem: Problem, count: int) -> Tensor:
-    """The most likely classes that are not the label, int64 [B, K'] with K' at most `count`; costs one forward."""
-    problem.spend(1)
-    logits = problem.goal.others(model.logits(problem.x))
+    """The most likely classes that are not the label, int64 [B, K'] with K' at most `count`; costs one forward unless
+    the problem knows the answer."""
+    if problem.logits is None:
+        problem.spend(1)
+    logits = problem.goal.others(model.logits(problem.x) if problem.logits is None else problem.logits)
     return logits.topk(min(count, logits.shape[1] - 1), dim=1).indices
 
 

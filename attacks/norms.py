@@ -22,6 +22,7 @@ class Norm(ABC):
     """One p-norm on rows [B, ...], computed over all axes but the first."""
 
     name: ClassVar[str]
+    power: ClassVar[float]
     symbol: ClassVar[str]
 
     @abstractmethod
@@ -33,12 +34,31 @@ class Norm(ABC):
         """The point of {|r'| <= eps, low <= r' <= high} nearest to r in Euclidean distance; eps one for all, or [B]."""
 
     @abstractmethod
-    def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
-        """The r of that set with the largest inner product with g: the exact optimum on a linear model."""
+    def steepest(self, g: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """The r of that set with the largest inner product with g, the optimum on a linear model; eps as above."""
+
+    def stretch(self, r: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """In L2 and L1: clip(t·r, low, high) with the t at which its size is eps; t = inf where it never gets there."""
+        return _fill(r.abs(), torch.where(r > 0, high, -low), eps, self.power) * r.sign()
 
     def step(self, g: Tensor, length: float, low: Tensor, high: Tensor) -> Tensor:
         """A move of that length uphill along g, to be repeated many times; the steepest one where that is good."""
         return self.steepest(g, length, low, high)
+
+    def onto_plane(self, w: Tensor, gap: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """The smallest r, low <= r <= high, at which w·r is gap [B]; a row whose box ends before goes to its end."""
+        push = w * _column(gap.sign(), w)
+        room = torch.where(push > 0, high, -low).flatten(1)
+        gain = torch.where(room > 0, push.flatten(1).abs(), 0.0)
+        top = gain.amax(1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)
+        # Scaled, and what is nothing beside the largest left out: so that nothing over- or underflows.
+        gain = torch.where(gain > 1e-15 * top, gain / top, 0.0)
+        need = (gap.abs() / top.squeeze(1)).clamp_(max=1e30)
+        return self._cross(gain, room, need).view_as(w) * push.sign()
+
+    @abstractmethod
+    def _cross(self, gain: Tensor, room: Tensor, need: Tensor) -> Tensor:
+        """The smallest m, 0 <= m <= room, with gain·m = need [B]; on rows [B, n], gain at most 1."""
 
     @abstractmethod
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
@@ -63,6 +83,7 @@ class Norm(ABC):
 
 class _Linf(Norm):
     name = "linf"
+    power = math.inf
     symbol = "L∞"
 
     def size(self, r: Tensor) -> Tensor:
@@ -72,8 +93,11 @@ class _Linf(Norm):
         cap = _per_row(eps, r)
         return r.clamp(-cap, cap).clamp_(low, high)
 
-    def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
-        return g.sign().mul_(eps).clamp_(low, high)
+    def steepest(self, g: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
+        return g.sign().mul_(_per_row(eps, g)).clamp_(low, high)
+
+    def _cross(self, gain: Tensor, room: Tensor, need: Tensor) -> Tensor:
+        return _rise(gain, (gain > 0).to(gain.dtype), room, need)
 
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         return torch.empty(shape).uniform_(-eps, eps, generator=generator)
@@ -85,6 +109,7 @@ class _Linf(Norm):
 
 class _L2(Norm):
     name = "l2"
+    power = 2.0
     symbol = "L2"
 
     def size(self, r: Tensor) -> Tensor:
@@ -99,8 +124,11 @@ class _L2(Norm):
             boxed[outside] = _fill(rows.abs(), cap, _of_rows(eps, outside)) * rows.sign()
         return boxed
 
-    def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
-        return _fill(g.abs(), torch.where(g > 0, high, -low), eps) * g.sign()
+    def steepest(self, g: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
+        return self.stretch(g, eps, low, high)
+
+    def _cross(self, gain: Tensor, room: Tensor, need: Tensor) -> Tensor:
+        return _rise(gain, gain, room, need)
 
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         direction = torch.randn(shape, generator=generator)
@@ -111,6 +139,7 @@ class _L2(Norm):
 
 class _L1(Norm):
     name = "l1"
+    power = 1.0
     symbol = "L1"
 
     def size(self, r: Tensor) -> Tensor:
@@ -124,9 +153,9 @@ class _L1(Norm):
             boxed[outside] = _shrink(rows.abs(), cap, _of_rows(eps, outside)) * rows.sign()
         return boxed
 
-    def steepest(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+    def steepest(self, g: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
         room = torch.where(g > 0, high, -low).flatten(1)
-        return _greedy(g.flatten(1).abs(), room, room.new_full((len(room),), eps)).view_as(g) * g.sign()
+        return _greedy(g.flatten(1).abs(), room, room.new_zeros(len(room)) + eps).view_as(g) * g.sign()
 
     def step(self, g: Tensor, length: float, low: Tensor, high: Tensor) -> Tensor:
         # The steepest step pushes a pixel or two to the edge of the box, where the gradient that chose them no
@@ -141,6 +170,9 @@ class _L1(Norm):
         # What the box cuts off goes to the next pixels: where the top ones are full, all else would stand still.
         move = move + _greedy(gain, room - move, length - move.sum(1))
         return move.view_as(g) * g.sign()
+
+    def _cross(self, gain: Tensor, room: Tensor, need: Tensor) -> Tensor:
+        return (_greedy(gain, gain * room, need) / torch.where(gain > 0, gain, 1.0)).minimum(room)
 
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         # Exponential gaps, one more than there are coordinates, make the share uniform in the simplex.
@@ -168,24 +200,24 @@ def unit(r: Tensor) -> Tensor:
     return r / _column(torch.where(size > 0, size, 1), r)
 
 
-def _fill(u: Tensor, cap: Tensor, eps: float | Tensor) -> Tensor:
-    """min(t·u, cap) with the t at which its L2 norm is eps (all of cap if it never gets there).
+def _fill(u: Tensor, cap: Tensor, eps: float | Tensor, power: float = 2) -> Tensor:
+    """min(t·u, cap) with the t at which its norm of that power is eps (all of cap if it never gets there).
 
     The set of capped entries only grows as t does, so taking t from the entries that are still free climbs to
     the root from below and ends after a few rounds.
     """
     shape, u, cap = u.shape, u.flatten(1), cap.flatten(1)
-    # Scaled by the largest entry, and what is nothing beside it left out: their squares would over- or underflow.
+    # Scaled by the largest entry, and what is nothing beside it left out: their powers would over- or underflow.
     top = u.amax(1, keepdim=True)
     u = torch.where(u > 1e-15 * top, u / top, 0.0)
     free = (u > 0) & (cap > 0)
     capped = t = u.new_zeros(len(u))
-    squares, caps = u.square(), cap.square()
+    powers, caps = u**power, cap**power
     for _ in range(_ROUNDS):
-        rest = (eps * eps - capped).clamp_(min=0)
-        weight = (squares * free).sum(1)
+        rest = (eps**power - capped).clamp_(min=0)
+        weight = (powers * free).sum(1)
         # Never back down: where the capped entries use up eps, rounding may leave no rest for the free ones.
-        t = torch.where(weight > 0, (rest / weight).sqrt(), torch.where(rest > 0, math.inf, t)).maximum(t)
+        t = torch.where(weight > 0, (rest / weight) ** (1 / power), torch.where(rest > 0, math.inf, t)).maximum(t)
         full = free & (u * t[:, None] >= cap)
         if not full.any():
             break
@@ -194,6 +226,24 @@ def _fill(u: Tensor, cap: Tensor, eps: float | Tensor) -> Tensor:
     # 0 · inf: an entry that does not pull is not moved.
     scaled = torch.where(u > 0, u * t[:, None], 0.0)
     return torch.minimum(scaled, cap).view(shape)
+
+
+def _rise(gain: Tensor, speed: Tensor, room: Tensor, need: Tensor) -> Tensor:
+    """min(t·speed, room) with the t at which its product with gain is need; all of room if it never gets there.
+
+    The product is concave in t, so Newton's steps climb to the root from below.
+    """
+    free = gain > 0
+    used = t = need.new_zeros(len(need))
+    for _ in range(_ROUNDS):
+        rate = (gain * speed * free).sum(1)
+        t = torch.where(rate > 0, (need - used) / rate, math.inf).maximum(t)
+        full = free & (speed * t[:, None] >= room)
+        if not full.any():
+            break
+        free = free & ~full
+        used = used + (gain * room * full).sum(1)
+    return torch.where(speed > 0, speed * t[:, None], 0.0).minimum(room)
 
 
 def _greedy(gain: Tensor, room: Tensor, budget: Tensor) -> Tensor:

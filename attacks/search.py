@@ -41,8 +41,8 @@ class Evaluation:
     """What the model said of the current points."""
 
     margin: Tensor  # [B], negative where the goal is reached; full precision wherever a new best is claimed
-    value: Tensor  # [B], the objective
-    gradient: Tensor  # of the value, like the points; empty for a blind method
+    value: Tensor  # the objective, [B] or [B, M]
+    gradient: Tensor  # of the value, like the points or [B, M, ...]; empty for a blind method
     logits: Tensor  # [B, K]
 
 
@@ -55,13 +55,14 @@ class Method(ABC, Generic[S]):
     exact: bool = False  # gradients in full precision, which comparing small differences of values needs
     blind: bool = False  # looks at the model's answers alone and needs no gradient
     draws: int = 1  # queries per evaluation that are averaged, for a model that answers at random
+    objectives: int = 1  # columns of the objective, each with a gradient of its own
 
     @abstractmethod
     def begin(self, problem: Problem) -> S:
         """The first points."""
 
     def objective(self, state: S, logits: Tensor) -> Tensor:
-        """What is differentiated [B]; a blind method has none."""
+        """What is differentiated [B], or [B, `objectives`], each column by itself; a blind method has none."""
         raise NotImplementedError
 
     @abstractmethod
@@ -105,7 +106,7 @@ def search(model: Classifier, problem: Problem, method: Method[S], rounds: int) 
             break
         last = turn == rounds
         blind = last or method.blind
-        problem.spend(method.draws, 0 if blind else method.draws)
+        problem.spend(method.draws, 0 if blind else method.draws * method.objectives)
         if blind:
             logits = model.logits(state.point, draws=method.draws)
             value, gradient = logits.new_empty(0), logits.new_empty(0)

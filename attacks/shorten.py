@@ -46,8 +46,8 @@ class _Halving(Method[_Bracket]):
         state.point = problem.x + share * state.move
 
 
-def shorten(model: Classifier, problem: Problem, found: Best, norm: norms.Norm) -> Best:
-    """The points found, or shorter ones on the way to them; costs 8 forwards a row and no gradient."""
-    better = search(model, problem, _Halving(found.point, norm), _ROUNDS - 1)
+def shorten(model: Classifier, problem: Problem, found: Best, norm: norms.Norm, rounds: int = _ROUNDS) -> Best:
+    """The points found, or shorter ones on the way to them; costs `rounds` forwards a row and no gradient."""
+    better = search(model, problem, _Halving(found.point, norm), rounds - 1)
     found.offer(torch.arange(len(found.score), device=found.score.device), better.point, better.score)
     return found

@@ -46,3 +46,9 @@ class Trace:
         """Whether a change at a level breaks `rows`; both on the CPU."""
         cell = self.cells.setdefault((variant, level), torch.zeros(len(self.forwards), dtype=torch.bool))
         cell[rows] = broken
+
+    def put(self, rows: Tensor, part: Trace) -> None:
+        """The counts of a part of the batch, `rows` of it, in their places."""
+        self.forwards[rows], self.backwards[rows], self.arrived[rows] = part.forwards, part.backwards, part.arrived
+        for (variant, level), broken in part.cells.items():
+            self.mark(variant, level, rows, broken)

@@ -1,26 +1,28 @@
 """Reports of an audit: report.json, index.html, junit.xml and summary.md, from plain data alone."""
 
+from .figures import Rate, Spread
 from .files import read, redraw, write
 from .record import (
     AttackResult,
     AuditRecord,
+    Cell,
     Comparison,
     DataInfo,
     EpsPoint,
     Gate,
     ModelInfo,
     Picture,
-    Rate,
     RecordError,
     RunInfo,
     Samples,
     Skipped,
-    Spread,
+    Transfer,
 )
 
 __all__ = [
     "AttackResult",
     "AuditRecord",
+    "Cell",
     "Comparison",
     "DataInfo",
     "EpsPoint",
@@ -33,6 +35,7 @@ __all__ = [
     "Samples",
     "Skipped",
     "Spread",
+    "Transfer",
     "read",
     "redraw",
     "write",

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import astuple
 from itertools import pairwise
 
-from .record import AttackResult, AuditRecord, EpsPoint, Gate, Rate, Spread
+from .figures import Rate, Spread
+from .record import AttackResult, AuditRecord, EpsPoint, Gate, Transfer
 
 _SLACK = 1e-9  # figures are recomputed in another order of operations
 
@@ -28,6 +29,8 @@ def _faults(record: AuditRecord) -> Iterator[str]:
         yield from _attack(record, attack)
     if not any(_columns_differ(record, attack) for attack in record.attacks):
         yield from _worst_case(record)
+    for transfer in record.transfer:
+        yield from _transfer(record, transfer)
     if record.status == "complete":
         for gate in record.gates:
             yield from _gate(gate)
@@ -59,7 +62,13 @@ def _attack(record: AuditRecord, attack: AttackResult) -> Iterator[str]:
         yield f"{who} judged more samples than there are"
     if record.status == "complete" and attack.judged != len(record.samples.ids):
         yield f"the run is complete, yet {who} judged {attack.judged} of {len(record.samples.ids)} samples"
-    yield from _curve(who, record, attack.curve)
+    if attack.kind == "free":
+        if attack.curve or attack.own_norm:
+            yield f"no norm measures {who}, yet it has a norm or a curve over ε"
+    elif not attack.own_norm:
+        yield f"{who} works in no norm"
+    else:
+        yield from _curve(who, record, attack.curve)
     yield from _rate(f"the success rate of {who}", attack.success)
     if attack.targeted is not None:
         yield from _rate(f"the targeted success of {who}", attack.targeted)
@@ -71,6 +80,32 @@ def _attack(record: AuditRecord, attack: AttackResult) -> Iterator[str]:
     broken = sum(distance is not None for distance in attack.distances)
     if broken != attack.distortion.count:
         yield f"{who} broke {broken} samples, its distortions are over {attack.distortion.count}"
+    yield from _arrived(who, record, attack)
+    if len({(cell.variant, cell.level) for cell in attack.cells}) < len(attack.cells):
+        yield f"{who} has two figures for one variant and level"
+    for cell in attack.cells:
+        name = f"{who}, {cell.variant[:40]} at level {cell.level[:20]},"
+        yield from _rate(name, cell.broken)
+        if cell.broken.total != attack.success.total:
+            yield f"{name} is over {cell.broken.total} samples, its success over {attack.success.total}"
+
+
+def _arrived(who: str, record: AuditRecord, attack: AttackResult) -> Iterator[str]:
+    """Queries until a sample broke, against the counts of the curve they end at."""
+    if not attack.arrived:
+        return
+    if len(attack.arrived) != len(attack.curve) or {len(c) for c in attack.arrived} != {len(record.samples.ids)}:
+        yield f"the queries of {who} are not a column of samples for each ε"
+        return
+    for column, point in zip(attack.arrived, attack.curve, strict=True):
+        if any(q is not None and d is None for q, d in zip(column, attack.distances, strict=True)):
+            yield f"{who} has queries at ε = {point.text[:20]} for a sample it did not break"
+        broken = sum(q is not None for q in column)
+        if broken != point.success.count:
+            yield f"{who} broke {point.success.count} samples at ε = {point.text[:20]}, its queries are for {broken}"
+    for smaller, larger in pairwise(attack.arrived):
+        if any(a is not None and (b is None or b > a) for a, b in zip(smaller, larger, strict=True)):
+            yield f"{who} takes more queries to break a sample within a larger ε than within a smaller one"
 
 
 def _columns_differ(record: AuditRecord, attack: AttackResult) -> bool:
@@ -80,24 +115,62 @@ def _columns_differ(record: AuditRecord, attack: AttackResult) -> bool:
 
 def _worst_case(record: AuditRecord) -> Iterator[str]:
     s = record.samples
+    bounded = [attack for attack in record.attacks if attack.kind != "free"]
     for i, (label, seen, distance) in enumerate(zip(s.labels, s.predictions, s.distances, strict=True)):
         if label != seen:
             continue
-        found = [d for attack in record.attacks if (d := attack.distances[i]) is not None]
+        found = [d for attack in bounded if (d := attack.distances[i]) is not None]
         if distance != min(found, default=None):
             yield f"the distance of sample {s.ids[i]} is not the smallest that the attacks found"
             return
+    yield from _by(record)
     if record.status == "complete":
-        for attack in record.attacks:
+        for attack in bounded:
             for point, worst in zip(attack.curve, record.worst_case, strict=False):
                 if worst.robust.count > point.robust.count:
                     yield f"at ε = {point.text[:20]} the worst case is better than {attack.title[:60]} alone"
+
+
+def _by(record: AuditRecord) -> Iterator[str]:
+    s, attacks = record.samples, record.attacks
+    if len(s.by) != len(s.ids):
+        yield "the samples do not each say which attack broke them"
+        return
+    for i, (label, seen, distance, by) in enumerate(zip(s.labels, s.predictions, s.distances, s.by, strict=True)):
+        if (by is not None) != (label == seen and distance is not None):
+            yield f"sample {s.ids[i]} is broken by an attack and is not, or the reverse"
+            return
+        if by is None:
+            continue
+        if by >= len(attacks) or attacks[by].kind == "free" or attacks[by].distances[i] != distance:
+            yield f"the attack said to have broken sample {s.ids[i]} did not find its distance"
+            return
+
+
+def _transfer(record: AuditRecord, transfer: Transfer) -> Iterator[str]:
+    who = f"the transfer of {transfer.attack[:60]}"
+    if transfer.models != [record.model.title, *(model.title for model in record.surrogates)]:
+        yield f"{who} is not between the model and its surrogates"
+    if not set(transfer.makers) <= set(transfer.models):
+        yield f"{who} is from a model that is not among those it names"
+    if transfer.eps is not None and transfer.eps not in record.eps:
+        yield f"{who} is at an ε that the audit has not"
+    if [len(row) for row in transfer.wrong] != [len(transfer.models)] * len(transfer.makers):
+        yield f"{who} has not a row and a column for each model"
+        return
+    rates = [rate for row in transfer.wrong for rate in row]
+    for rate in rates:
+        yield from _rate(who, rate)
+    if len({rate.total for rate in rates}) > 1:
+        yield f"{who} shows the models different numbers of points"
 
 
 def _curve(who: str, record: AuditRecord, curve: list[EpsPoint]) -> Iterator[str]:
     if [point.eps for point in curve] != record.eps:
         yield f"the curve of {who} is not over the ε grid of the audit"
     last: Rate | None = None
+    # Where no norm measures any attack, the worst case is over nothing.
+    whole = record.status == "complete" and (not record.attacks or any(a.kind != "free" for a in record.attacks))
     for point in curve:
         yield from _rate(f"robust accuracy of {who} at ε = {point.text[:20]}", point.robust)
         yield from _rate(f"success of {who} at ε = {point.text[:20]}", point.success)
@@ -105,7 +178,7 @@ def _curve(who: str, record: AuditRecord, curve: list[EpsPoint]) -> Iterator[str
             yield f"{who} keeps more samples right at ε = {point.text[:20]} than were right before"
         if last is not None and point.robust.total == last.total and point.robust.count > last.count:
             yield f"robust accuracy of {who} rises with ε at {point.text[:20]}"
-        if record.status == "complete" and point.robust.total != record.clean.total:
+        if whole and point.robust.total != record.clean.total:
             yield f"the run is complete, yet {who} at ε = {point.text[:20]} is not over every sample"
         last = point.robust
 

@@ -62,5 +62,6 @@ def build(kind: Any, value: Any) -> Any:
 @cache
 def _scalar(kind: Any) -> Any:
     """int or float where `kind` is that, None beside it or not: JSON writes 1.0 and 1 alike."""
-    options = set(typing.get_args(kind) or (kind,)) - {types.NoneType}
+    union = typing.get_origin(kind) is types.UnionType
+    options = set(typing.get_args(kind) if union else (kind,)) - {types.NoneType}
     return options.pop() if options in ({int}, {float}) else None

@@ -22,7 +22,7 @@ def render(page: Page) -> str:
     # Ours and without names from outside: the stylesheet as shipped, and SVG serialised by ElementTree.
     charts = {
         chart.key: (Markup(chart.wide), Markup(chart.narrow))
-        for chart in (page.robust_chart, page.distortion_chart)
+        for chart in (page.robust_chart, page.queries_chart, page.distortion_chart)
         if chart is not None
     }
     template = _environment().get_template("page.html")

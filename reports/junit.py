@@ -5,6 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 from . import words
+from .ranking import strongest
 from .record import AuditRecord
 
 
@@ -49,6 +50,7 @@ def render(record: AuditRecord) -> str:
 
 
 def _properties(record: AuditRecord) -> list[tuple[str, str]]:
+    best = strongest(record)
     rows = [
         ("model", record.model.name),
         ("model digest", record.model.digest),
@@ -57,6 +59,8 @@ def _properties(record: AuditRecord) -> list[tuple[str, str]]:
         ("norm", record.norm),
         ("seed", str(record.run.seed)),
         ("attacks", ", ".join(attack.name for attack in record.attacks)),
+        *([("surrogates", ", ".join(model.name for model in record.surrogates))] if record.surrogates else []),
+        *([("strongest attack", record.attacks[best].title)] if best is not None else []),
         ("clean accuracy", f"{words.share(record.clean)} ({words.interval(record.clean)})"),
     ]
     rows += [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from . import view, words
-from .record import AuditRecord
+from .ranking import kept, ranked
+from .record import AttackResult, AuditRecord
 
 _ROWS = 12  # of each table, so that the whole stays under 60 lines
 
@@ -24,12 +25,7 @@ def render(record: AuditRecord) -> str:
         ["Within", "Right", "Accuracy", "95 % interval"],
         [[bar.label, bar.kept, bar.share, bar.interval] for bar in view.bars(record, _ROWS)],
     )
-    attacks = [
-        [words.clean(a.title, 60), words.of(a.success), words.share(a.success), words.interval(a.success)]
-        for a in record.attacks
-    ]
-    if attacks:
-        lines += _table(["Attack", "Broken", "Success", "95 % interval"], attacks[:_ROWS])
+    lines += _attacks(record)
     if verdict.rows:
         lines += [f"**Gates: {verdict.word.lower()}.** {_safe(verdict.text)}", ""]
         # What failed comes first, and is never the part left out.
@@ -47,6 +43,45 @@ def render(record: AuditRecord) -> str:
         "Robust accuracy is an upper bound: a stronger attack can only lower it."
     )
     return "\n".join(lines) + "\n"
+
+
+def _attacks(record: AuditRecord) -> list[str]:
+    """Each attack, the strongest first; then, in a line each, what else the report found."""
+    order = ranked(record)
+    order += [place for place in range(len(record.attacks)) if place not in order]
+    attacks = [record.attacks[place] for place in order]
+    if not attacks:
+        return []
+    at = f"Robust at {_safe(record.worst_case[-1].text, 20)}" if record.worst_case else "Still right"
+    unit = "levels of 255" if record.norm == "linf" else words.NORMS[record.norm]
+    rows = [_attack(attack, record.norm) for attack in attacks]
+    lines = _table(["Attack", "Access", at, "95 % interval", f"Median change, {unit}"], rows[:_ROWS])
+    if len(rows) > _ROWS:
+        lines += [f"{len(rows) - _ROWS} more attacks are in index.html.", ""]
+    for transfer in record.transfer[:1]:
+        carried = [
+            f"{_safe(maker, 60)} {words.share(row[0])}"
+            for maker, row in zip(transfer.makers, transfer.wrong, strict=True)
+            if maker != record.model.title
+        ]
+        if carried:
+            what = (
+                f"Transfer, {_safe(transfer.attack, 60)}: share that this model gets wrong of the points made against"
+            )
+            lines += [f"{what} {words.listing(carried, 6)}.", ""]
+    return lines
+
+
+def _attack(attack: AttackResult, norm: str) -> list[str]:
+    robust = attack.curve[-1].robust if attack.curve else kept(attack)
+    median = attack.distortion.median
+    return [
+        words.clean(attack.title, 60) + (", a control" if attack.control else ""),
+        words.ACCESS[attack.access],
+        words.share(robust),
+        words.interval(robust),
+        "–" if median is None else words.distance(median, norm),
+    ]
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> list[str]:

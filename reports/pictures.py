@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from . import words
+from .ranking import free, ranked, strongest
 from .record import AuditRecord, Comparison, Picture
 
 _ROOM = 4_000_000  # characters of data: URIs, so that the page stays under 5 MB
@@ -86,12 +87,23 @@ class PictureSource:
 
 
 def pairs(record: AuditRecord, source: PictureSource) -> list[Pair]:
-    """The comparisons in their order."""
+    """The comparisons, those of the strongest attack first."""
     texts = {point.eps: words.clean(point.text, 20) for point in record.worst_case}
-    return [_pair(c, source, None if c.eps is None else texts.get(c.eps, words.eps(c.eps))) for c in record.comparisons]
+    best = strongest(record)
+    first = None if best is None else record.attacks[best].title
+    apart = ", the strongest attack" if len(ranked(record)) > 1 else ""
+    loose = {attack.title for attack in free(record)}
+    shown = []
+    for c in sorted(record.comparisons, key=lambda c: c.attack != first):
+        eps = None if c.eps is None else texts.get(c.eps, words.eps(c.eps))
+        within = f"within ε = {eps}" if eps is not None else "smallest change it found"
+        limit = "no limit to the change" if c.attack in loose else f"{within}, {words.NORMS[c.norm]}"
+        rank = apart if c.attack == first else ""
+        shown.append(_pair(c, source, f"{words.clean(c.attack, 40)}{rank}, {limit}"))
+    return shown
 
 
-def _pair(c: Comparison, source: PictureSource, eps: str | None) -> Pair:
+def _pair(c: Comparison, source: PictureSource, setting: str) -> Pair:
     name, attack = words.clean(c.name), words.clean(c.attack, 40)
     before, after = words.clean(c.original.label), words.clean(c.adversarial.label)
     size = _size(c)
@@ -104,13 +116,12 @@ def _pair(c: Comparison, source: PictureSource, eps: str | None) -> Pair:
         f"{name} with that change, {size}, added: the model sees {after}, {_sure(c.adversarial)}",
     )
     state = "undone" if c.undone else "held" if c.original.index == c.adversarial.index else "fooled"
-    within = f"within ε = {eps}" if eps is not None else "smallest change it found"
     return Pair(
         name=name,
         state=state,
         before=before,
         after=after,
-        setting=f"{attack}, {within}, {words.NORMS[c.norm]}",
+        setting=setting,
         remark=_remark(c, state),
         factor=f"{words.levels(1 / c.amplification)}/255",
         original=Shown(original, before, _sure(c.original)),

@@ -9,58 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Self
 
 from .decode import build, digest_of, strict_json
+from .figures import Rate, Spread
 
-VERSION = 1
-_Z = 1.959963984540054  # two-sided 95 % point of the normal distribution
+VERSION = 2
 
 
 class RecordError(ValueError):
     """A report.json that cannot be read: another version, cut short, edited or not a record at all."""
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A proportion with its 95 % Wilson score interval (Wilson 1927); all three are None when total is 0."""
-
-    count: int
-    total: int
-    value: float | None
-    low: float | None
-    high: float | None
-
-    @classmethod
-    def of(cls, count: int, total: int) -> Rate:
-        if not 0 <= count <= total:
-            raise ValueError(f"a rate needs 0 <= count <= total, got {count} of {total}")
-        if total == 0:
-            return cls(0, 0, None, None, None)
-        p, z2 = count / total, _Z * _Z
-        centre = (p + z2 / (2 * total)) / (1 + z2 / total)
-        half = _Z * math.sqrt(p * (1 - p) / total + z2 / (4 * total * total)) / (1 + z2 / total)
-        # At the ends the exact bound is 0 or 1; rounding must not move it.
-        low = 0.0 if count == 0 else centre - half
-        high = 1.0 if count == total else centre + half
-        return cls(count, total, p, low, high)
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Quantiles of a figure over the `count` samples that have one; None each where count is 0."""
-
-    count: int
-    min: float | None
-    p10: float | None
-    p25: float | None
-    median: float | None
-    p75: float | None
-    p90: float | None
-    max: float | None
-    mean: float | None
 
 
 @dataclass(frozen=True)
@@ -117,16 +76,27 @@ class EpsPoint:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """One variant at one level, such as a corruption at a severity."""
+
+    variant: str  # "fog"
+    level: str  # "3"
+    broken: Rate  # of the samples that were right before
+
+
+@dataclass(frozen=True)
 class AttackResult:
     name: str  # on the command line: "pgd"
     title: str  # "PGD"
     paper: str
-    kind: str  # "budget": searches inside an ε-ball; "minimum": searches the smallest perturbation
-    own_norm: str  # the norm it works in; distances below are in the audit's norm all the same
+    # "budget": searches inside an ε-ball; "minimum": searches the smallest perturbation; "free": no norm measures it
+    # (patch, rotation, corruption), so it has no curve and no part in the worst case.
+    kind: str
+    own_norm: str  # the norm it works in, "" for a free one; distances below are in the audit's norm all the same
     parameters: dict[str, int | float | str | bool | None]
     judged: int  # the first `judged` samples went through this attack; fewer than all if interrupted
     curve: list[EpsPoint]
-    success: Rate  # broken at any distance (minimum) or within the largest ε (budget), of those right before
+    success: Rate  # broken at any distance (minimum, free) or within the largest ε (budget), of those right before
     targeted: Rate | None  # reached the target class; None where the audit has no target
     distortion: Spread  # distance in the audit's norm, broken samples only
     rms: Spread  # sqrt(mean of the squared change per input value), Szegedy et al. 2014
@@ -140,6 +110,25 @@ class AttackResult:
     rms_each: list[float | None]
     predictions: list[int | None]
     confidences: list[float | None]
+    access: str = "gradient"  # what it needs of the model: "gradient", "scores" or "labels"
+    control: bool = False  # noise, which attacks are compared with
+    notes: list[str] = field(default_factory=list)  # sentences that a reader must know
+    optimality: float | None = None  # AttackBench, Cinà et al. 2025: against the per-sample best of this record
+    # Black box: for each ε, per sample the queries after which it was broken within it; None where it was not.
+    arrived: list[list[int | None]] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Points made against one model, shown to the others; all of them had the samples right before."""
+
+    attack: str  # title of the attack
+    eps: float | None  # None for a minimum-norm attack
+    text: str  # ε as it was asked for, "" where there is none
+    makers: list[str]  # titles of the models that points were made against: those that give gradients
+    models: list[str]  # titles; the first is the audited one, the rest are the surrogates
+    wrong: list[list[Rate]]  # row i: of the points made against makers[i], the share that models[j] gets wrong
 
 
 @dataclass(frozen=True)
@@ -151,7 +140,9 @@ class Samples:
     labels: list[int]
     predictions: list[int]
     confidences: list[float]
-    distances: list[float | None]  # worst case: the smallest over all attacks, in the audit's norm; 0 if wrong before
+    # Worst case: the smallest over all attacks but the free ones, in the audit's norm; 0 if wrong before.
+    distances: list[float | None]
+    by: list[int | None] = field(default_factory=list)  # place in `attacks` of the one that found that distance
 
 
 @dataclass(frozen=True)
@@ -217,6 +208,8 @@ class AuditRecord:
     classes: dict[str, str]  # class index -> name, those that occur in this record
     comparisons: list[Comparison] = field(default_factory=list)
     gates: list[Gate] = field(default_factory=list)
+    surrogates: list[ModelInfo] = field(default_factory=list)
+    transfer: list[Transfer] = field(default_factory=list)
     version: int = VERSION
 
     @property

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from . import words
-from .record import AttackResult, AuditRecord, EpsPoint, Spread
+from .figures import Spread
+from .ranking import bounded
+from .record import AuditRecord, EpsPoint
 
+LONG = 5  # attacks, the worst case among them, beyond which a table gets an overview
+_OVERVIEW = 6  # ε in that overview
 ROWS = 200  # samples listed; the page stays small, report.json has them all
 
 
@@ -23,6 +27,8 @@ class Group:
     rows: list[list[str]]
     title: str = ""
     series: str = ""  # key of the chart line that the heading names
+    mark: int | None = None  # row of the strongest attack
+    shades: list[list[int]] = field(default_factory=list)  # a tint from 0 to 10 for each cell, or none at all
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,36 @@ class Table:
         return not any(group.rows for group in self.groups)
 
 
+def overview_table(record: AuditRecord) -> Table:
+    """Robust accuracy, an attack a row and an ε a column: where attacks are many, the rest is too long to read."""
+    points = [record.worst_case[i] for i in spaced(len(record.worst_case), _OVERVIEW)]
+    rows = [("Worst case", record.worst_case)]
+    rows += [(words.clean(record.attacks[i].title, 60), record.attacks[i].curve) for i in bounded(record)]
+    cells = [
+        [title, *(words.share(p.robust) for point in points for p in curve if p.eps == point.eps)]
+        for title, curve in rows
+    ]
+    return Table(
+        "overview",
+        f"Robust accuracy within ε ({words.NORMS[record.norm]}), attack by attack",
+        [
+            Column("Attack", numeric=False),
+            *(Column(f"ε = {words.clean(point.text, 20)}".replace(" ", words.NBSP)) for point in points),
+        ],
+        [Group(cells)] if points and len(rows) > LONG else [],
+    )
+
+
+def spaced(n: int, most: int) -> list[int]:
+    """At most `most` of the places 0 to n - 1, evenly chosen, ends included."""
+    return list(range(n)) if n <= most else [round(i * (n - 1) / (most - 1)) for i in range(most)]
+
+
 def robust_table(record: AuditRecord) -> Table:
     """Robust accuracy for each ε and attack."""
     groups = [Group([_eps_row(p) for p in record.worst_case], "Worst case over all attacks", "worst")]
-    for i, attack in enumerate(record.attacks):
+    for i in bounded(record):
+        attack = record.attacks[i]
         groups.append(Group([_eps_row(p) for p in attack.curve], words.clean(attack.title, 60), f"attack-{i}"))
     return Table(
         "robust",
@@ -76,60 +108,6 @@ def _eps_row(point: EpsPoint) -> list[str]:
     ]
 
 
-def attack_tables(record: AuditRecord) -> list[Table]:
-    """What each attack reached and what it cost; then its settings."""
-    targeted = any(attack.targeted is not None for attack in record.attacks)
-    columns = [
-        Column("Attack", numeric=False),
-        Column("Searches", numeric=False),
-        Column("Works in", numeric=False),
-        Column("Judged"),
-        Column("Broken"),
-        Column("Success"),
-        *([Column("Reached the target")] if targeted else []),
-        Column("Forward passes per sample"),
-        Column("Backward passes per sample"),
-        Column("Time"),
-    ]
-    cost = Table(
-        "cost",
-        "What each attack reached, and what it cost",
-        columns,
-        [Group([_cost_row(attack, targeted) for attack in record.attacks])],
-    )
-    settings = Table(
-        "settings",
-        "Settings and sources of the attacks",
-        [Column("Attack", numeric=False), Column("Settings", numeric=False), Column("Paper", numeric=False)],
-        [Group([[words.clean(a.title, 60), _settings(a), words.clean(a.paper, 300) or "–"] for a in record.attacks])],
-    )
-    return [cost, settings]
-
-
-def _cost_row(attack: AttackResult, targeted: bool) -> list[str]:
-    row = [
-        words.clean(attack.title, 60),
-        "within ε" if attack.kind == "budget" else "the smallest change",
-        words.NORMS[attack.own_norm],
-        words.count(attack.judged),
-        words.of(attack.success),
-        f"{words.share(attack.success)} ({words.interval(attack.success)})",
-    ]
-    if targeted:
-        reached = attack.targeted
-        row.append("–" if reached is None else f"{words.of(reached)} ({words.interval(reached)})")
-    queries = [words.number(attack.forwards), words.number(attack.backwards)]
-    return [*row, *queries, words.duration(attack.seconds)]
-
-
-def _settings(attack: AttackResult) -> str:
-    def text(value: object) -> str:
-        return words.number(value) if isinstance(value, float) else words.clean(str(value), 60)
-
-    pairs = [f"{words.clean(k, 40)} {text(v)}" for k, v in attack.parameters.items() if v is not None]
-    return ", ".join(pairs) or "–"
-
-
 _QUANTILES = ["Smallest", "10 %", "25 %", "Median", "75 %", "90 %", "Largest", "Mean"]
 
 
@@ -138,8 +116,9 @@ def distortion_table(record: AuditRecord) -> Table:
     norm = words.NORMS[record.norm]
     unit = "levels of 255" if record.norm == "linf" else "over pixels in [0, 1]"
     sizes = [["Worst case", *_spread(record.worst_distance, record.norm)]]
-    sizes += [[words.clean(a.title, 60), *_spread(a.distortion, record.norm)] for a in record.attacks]
-    rms = [[words.clean(a.title, 60), *_spread(a.rms, "linf")] for a in record.attacks]
+    attacks = [record.attacks[i] for i in bounded(record)]
+    sizes += [[words.clean(a.title, 60), *_spread(a.distortion, record.norm)] for a in attacks]
+    rms = [[words.clean(a.title, 60), *_spread(a.rms, "linf")] for a in attacks]
     return Table(
         "distortion",
         "Smallest change found, over the samples that broke",
@@ -210,7 +189,7 @@ def sample_table(record: AuditRecord) -> Table:
         notes.append(f"The {ROWS} weakest of {words.samples(len(order))}; report.json has them all.")
     return Table(
         "samples",
-        f"Each sample, weakest first; smallest change in {words.NORMS[record.norm]}, {unit}",
+        f"Each sample, weakest first; the smallest change over all attacks in {words.NORMS[record.norm]}, {unit}",
         [
             Column("Sample", numeric=False),
             Column("True class", numeric=False),
@@ -236,10 +215,10 @@ def _sample_row(record: AuditRecord, i: int) -> list[str]:
     ]
     if s.labels[i] != s.predictions[i]:
         return [*row, "0", "wrong before any attack", "–", "–"]
-    found = s.distances[i]
-    if found is None:
+    found, by = s.distances[i], s.by[i]
+    if found is None or by is None:
         return [*row, "–", "not broken", "–", "–"]
-    attack = next(a for a in record.attacks if a.distances[i] == found)
+    attack = record.attacks[by]
     seen, sure = attack.predictions[i], attack.confidences[i]
     after = [
         "–" if seen is None else _class(record, seen),

@@ -5,12 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import words
-from .charts import Chart, Series, distortion_chart, robust_chart, series_of
+from .attack_tables import attack_tables, other_tables, transfer_tables
+from .background import Fact, caveats, made
+from .charts import distortion_chart, queries_chart, robust_chart
+from .drawing import Chart
+from .figures import Rate
 from .pictures import Pair, PictureSource, pairs
-from .record import AuditRecord, EpsPoint, Gate, Rate
-from .tables import Table, attack_tables, confidence_table, distortion_table, robust_table, sample_table
+from .ranking import bounded, free, kept
+from .record import AuditRecord, EpsPoint, Gate
+from .series import Series, series_of
+from .tables import (
+    Table,
+    confidence_table,
+    distortion_table,
+    overview_table,
+    robust_table,
+    sample_table,
+    spaced,
+)
 
 _BARS = 6  # rows of the first screen's table
+_NAMES = 4  # attacks named on the first screen
 
 
 @dataclass(frozen=True)
@@ -57,13 +72,6 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Fact:
-    term: str
-    text: str
-    code: bool = False
-
-
-@dataclass(frozen=True)
 class Page:
     """What index.html shows, from top to bottom."""
 
@@ -74,14 +82,20 @@ class Page:
     incomplete: str | None
     headline: Headline
     bars: list[Bar]
+    bars_title: str
     bars_left_out: bool
     verdict: Verdict
     pairs: list[Pair]
     series: list[Series]
+    measured: bool  # by a norm: off where all attacks are of the kind that none measures
     robust_chart: Chart | None
+    overview_table: Table
     robust_table: Table
+    queries_chart: Chart | None
     distortion_chart: Chart | None
     distortion_table: Table
+    transfer_tables: list[Table]
+    other_tables: list[Table]
     confidence_table: Table
     attack_tables: list[Table]
     sample_table: Table
@@ -102,21 +116,27 @@ def page(record: AuditRecord, source: PictureSource) -> Page:
         incomplete=incomplete(record),
         headline=headline(record),
         bars=bars(record, _BARS),
+        bars_title="Samples still right" + (", worst case over all attacks" if bounded(record) else ""),
         bars_left_out=len(record.worst_case) > _BARS,
         verdict=verdict(record),
         pairs=pairs(record, source),
         series=series,
+        measured=bool(bounded(record)) or not record.attacks,
         robust_chart=robust_chart(record, series),
+        overview_table=overview_table(record),
         robust_table=robust_table(record),
+        queries_chart=queries_chart(record, series),
         distortion_chart=distortion_chart(record, series),
         distortion_table=distortion_table(record),
+        transfer_tables=transfer_tables(record),
+        other_tables=other_tables(record),
         confidence_table=confidence_table(record),
         attack_tables=attack_tables(record),
         sample_table=sample_table(record),
         skipped=[Fact(words.clean(s.file), words.clean(s.reason, 300)) for s in record.data.skipped],
-        made=_made(record),
+        made=made(record),
         command=words.clean(record.run.command, 4000),
-        caveats=_caveats(record),
+        caveats=caveats(record),
     )
 
 
@@ -130,6 +150,13 @@ def headline(record: AuditRecord) -> Headline:
     if clean.count == 0:
         what = f"This model is wrong on {_all(clean.total)} before any attack, so there was nothing to attack."
         return Headline(words.share(clean), f"clean accuracy on {words.samples(clean.total)}", what, "")
+    loose = [attack for attack in free(record) if attack.judged]
+    if loose and not bounded(record):
+        least = min(loose, key=lambda attack: kept(attack).count / attack.judged)
+        right, title = kept(least), words.clean(least.title, 60)
+        what = f"Under {title} this model keeps {words.count(right.count)} of {words.samples(right.total)} right "
+        what += f"({words.share(right)}, 95{words.NBSP}% interval {words.interval(right)})."
+        return Headline(words.share(right), f"accuracy under {title}", what, before)
     point = decisive(record)
     if point is None:
         broken = record.worst_distance
@@ -164,7 +191,8 @@ def decisive(record: AuditRecord) -> EpsPoint | None:
 def _takes(record: AuditRecord) -> str:
     spread = record.worst_distance
     if spread.median is None:
-        return f"No attack broke any of the {words.samples(record.clean.count)} that were right."
+        by = f"attack in {words.NORMS[record.norm]}" if free(record) else "attack"
+        return f"No {by} broke any of the {words.samples(record.clean.count)} that were right."
     c, h, w = record.model.input
     change = words.change(spread.median, record.norm, c * h * w)
     if spread.count == 1:
@@ -178,7 +206,7 @@ def incomplete(record: AuditRecord) -> str | None:
         return None
     done = [f"{words.clean(a.title, 40)} {words.count(a.judged)}" for a in record.attacks]
     total = words.samples(len(record.samples.ids))
-    reach = f" Samples attacked so far, of {total}: {words.listing(done)}." if done else ""
+    reach = f" Samples attacked so far, of {total}: {words.listing(done, 2 * _NAMES)}." if done else ""
     return f"The run was stopped before its end; the figures cover what was finished.{reach}"
 
 
@@ -213,10 +241,10 @@ def _all(n: int) -> str:
 
 def bars(record: AuditRecord, most: int) -> list[Bar]:
     """Clean accuracy and the worst case for each ε, or for `most` of them, evenly chosen, ends included."""
-    points = record.worst_case
-    if len(points) > most:
-        points = [points[round(i * (len(points) - 1) / (most - 1))] for i in range(most)]
+    points = [record.worst_case[i] for i in spaced(len(record.worst_case), most)]
     rows = [_bar(f"ε = {words.clean(point.text, 20)}", point.robust) for point in points]
+    if free(record) and not bounded(record):
+        rows = [_bar(words.clean(attack.title, 20), kept(attack)) for attack in free(record)[:most]]
     return [_bar("no attack", record.clean), *rows]
 
 
@@ -228,66 +256,6 @@ def _bar(label: str, rate: Rate) -> Bar:
 def setting(record: AuditRecord) -> str:
     """What was done to how many samples."""
     titles = [words.clean(attack.title, 40) for attack in record.attacks]
-    by = f", attacked with {words.listing(titles)}" if titles else ", not attacked"
+    by = f", attacked with {words.listing(titles, _NAMES)}" if titles else ", not attacked"
     aim = f", aiming at “{words.clean(record.target)}”" if record.target is not None else ""
     return f"{words.samples(len(record.samples.ids))}{by} in {words.NORMS[record.norm]}{aim}"
-
-
-def _made(record: AuditRecord) -> list[Fact]:
-    run, model, data = record.run, record.model, record.data
-    shape = " × ".join(str(side) for side in model.input)
-    judged = f"{words.count(len(record.samples.ids))} of {words.count(data.available)} available"
-    facts = [
-        (
-            "Model",
-            f"{model.name}: {words.count(model.parameters)} parameters, {words.count(model.classes)} classes",
-        ),
-        ("Input", f"{shape}, mean {_numbers(model.mean)}, deviation {_numbers(model.std)}"),
-        ("Weights", model.digest),
-        ("Data", f"{data.name}: {judged}"),
-        ("Seed", str(run.seed)),
-        ("Device", f"{run.device}, {run.threads} threads, batches of {run.batch_size}"),
-        ("Precision", f"gradients in {run.precision}, verdicts in fp32"),
-        ("Took", words.duration(run.seconds)),
-        ("Made", words.moment(run.created)),
-        ("Versions", f"robustkit {run.robustkit}, torch {run.torch}, Python {run.python}"),
-        ("Platform", run.platform),
-    ]
-    return [Fact(term, words.clean(text, 300), code=term in ("Weights",)) for term, text in facts]
-
-
-def _numbers(values: list[float]) -> str:
-    return ", ".join(words.number(v) for v in values) or "none"
-
-
-def _caveats(record: AuditRecord) -> list[Fact]:
-    total = len(record.samples.ids)
-    few = total < 200
-    caveats = [
-        (
-            "An upper bound",
-            "Robust accuracy here is what survived these attacks with these budgets. A stronger attack can "
-            "only lower it; the truth lies at or below it. It is no proof that a sample is safe.",
-        ),
-        (
-            "An interval for chance alone",
-            f"The 95 % interval (Wilson) says how far a sample of {words.count(total)} can mislead about the "
-            f"data it was drawn from. {'It is wide because the samples are few. ' if few else ''}It does not "
-            "cover attacks not tried.",
-        ),
-        (
-            "These samples",
-            "The figures speak for this data set. Other pictures, other classes or another preprocessing can "
-            "behave otherwise.",
-        ),
-        (
-            "A mistake counts as a failure",
-            "A sample that was wrong before any attack counts as not robust at every ε. Success rates are "
-            "over the samples that were right.",
-        ),
-        (
-            "Distances are what was found",
-            "The smallest change an attack found bounds from above the smallest there is.",
-        ),
-    ]
-    return [Fact(term, text.replace("95 %", f"95{words.NBSP}%")) for term, text in caveats]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import unicodedata
 from datetime import datetime
 
-from .record import Rate
+from .figures import Rate
 
 NORMS = {"linf": "L∞", "l2": "L₂", "l1": "L₁"}
+ACCESS = {"gradient": "white box", "scores": "scores", "labels": "labels"}
 NBSP = "\u00a0"
 
 
@@ -119,6 +120,8 @@ def moment(created: str) -> str:
     return f"{when.day} {when:%B %Y, %H:%M} UTC"
 
 
-def listing(names: list[str]) -> str:
-    """FGSM, PGD and L-BFGS."""
+def listing(names: list[str], most: int = 1000) -> str:
+    """FGSM, PGD and L-BFGS; beyond `most` names, how many more."""
+    if len(names) > most:
+        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

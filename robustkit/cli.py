@@ -21,7 +21,7 @@ import click
 
 from robustkit import __version__
 from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError, RobustkitError
-from robustkit.options import CONFIG_ONLY, read_config
+from robustkit.options import CONFIG_ONLY, preset_or_attacks, read_config
 from robustkit.signals import Interrupt, handled
 
 
@@ -132,11 +132,15 @@ def _load_model(context: click.Context, name: str, arch: str | None, device: str
 @_with(_model)
 @click.option("--data", callback=_filled, help="Name, folder or .npz; by default the samples that go with the model.")
 @click.option("--attack", multiple=True, metavar="NAME[:KEY=VALUE,...]", help="An attack; may be repeated.")
+@click.option("--preset", metavar="NAME", help="Or a set of them: quick, standard (the default), autoattack, thorough.")
 @click.option("--norm", default="linf", show_default=True, help="linf, l2 or l1.")
 @click.option("--eps", metavar="LIST", help="ε grid in pixel units of [0,1], such as 1/255,4/255.")
 @click.option("--samples", type=click.IntRange(1), help="Judge this many; all by default.")
 @click.option("--batch-size", type=click.IntRange(1), help="Samples at a time; by default what fits the pictures.")
 @click.option("--target", metavar="CLASS", help="Targeted: a class by name or number, or least-likely.")
+@click.option(
+    "--surrogate", multiple=True, metavar="MODEL", help="Also try points made on this model; may be repeated."
+)
 @click.option(
     "--out", default="report", show_default=True, callback=_filled, metavar="DIR", help="Folder of the report."
 )
@@ -154,11 +158,13 @@ def audit(
     config: str | None,
     data: str | None,
     attack: Sequence[str],
+    preset: str | None,
     norm: str,
     eps: str | None,
     samples: int | None,
     batch_size: int | None,
     target: str | None,
+    surrogate: Sequence[str],
     out: str,
     fail_under: Sequence[str],
     baseline: str | None,
@@ -169,21 +175,26 @@ def audit(
     from robustkit import gates, reports, terminal
     from robustkit.auditor import audit as run
     from robustkit.data import load_data
+    from robustkit.models import load_model
     from robustkit.output import Staging
-    from robustkit.plan import target_name
+    from robustkit.plan import target_name, with_transfers
     from robustkit.progress import shown
 
     # Everything that can be refused is refused before the first gradient.
     settings.check_norm(norm)
     grid = settings.parse_grid(eps if eps is not None else settings.default_eps(model, norm), norm)
-    attacks = [settings.parse_attack(spec, norm) for spec in attack or settings.DEFAULT_ATTACKS]
+    preset = preset_or_attacks(context, preset, attack)
+    specs = attack if preset is None else settings.preset_attacks(preset, norm)
+    attacks = [settings.parse_attack(spec, norm) for spec in specs]
     floors = settings.parse_floors(fail_under, norm, grid)
     old = _baseline(baseline, max_drop)
     subject = _load_model(context, model, arch, device, precision)
+    others = [load_model(name, device=device, precision=precision) for name in surrogate]
     pictures = load_data(data if data is not None else _samples_for(model))
     if old is not None:
         count = min(len(pictures), samples or len(pictures))
-        gates.check_baseline(old, norm, pictures.name, count, grid, attacks, target_name(subject, target))
+        whole = with_transfers(attacks, others, norm)
+        gates.check_baseline(old, norm, pictures.name, count, grid, whole, target_name(subject, target))
 
     with handled(signal.SIGINT, signal.SIGTERM, handler=Interrupt()), Staging(Path(out)) as staging:
         failure: str | None = None
@@ -199,6 +210,7 @@ def audit(
                     samples=samples,
                     batch_size=batch_size,
                     target=target,
+                    surrogates=others,
                     out=staging.folder,
                     watch=watch,
                     command=shlex.join(["robustkit", *sys.argv[1:]]),
@@ -294,12 +306,21 @@ def models() -> None:
 
 
 @main.command()
-def attacks() -> None:
-    """List the attacks and their parameters."""
-    from robustkit import terminal
+@click.argument("name", required=False)
+def attacks(name: str | None) -> None:
+    """List the attacks, or tell all about one; NAME foolbox lists those that run as foolbox:NAME."""
+    from robustkit import listing
+    from robustkit.attacks.foolbox import foolbox_attack, foolbox_names
     from robustkit.attacks.registry import ATTACKS
+    from robustkit.config import attack_kind
 
-    terminal.show_attacks(ATTACKS)
+    if name is None:
+        listing.show_attacks(ATTACKS.values())
+        click.echo("\nfoolbox:NAME runs any attack of foolbox; robustkit attacks foolbox lists them")
+    elif name == "foolbox":
+        listing.show_attacks(dict.fromkeys(map(foolbox_attack, foolbox_names())))
+    else:
+        listing.show_attack(attack_kind(name))
 
 
 @main.command()

@@ -105,12 +105,14 @@ def compare_picture(
     aim = None if target is None else class_index(model, target)
     if aim is not None and aim == int(seen):
         raise ConfigError(f"the model already sees {class_name(model, aim)} in {path}: choose another target")
-    if not attack.minimum_norm:
+    budgeted = attack.ball and not attack.minimum_norm
+    if budgeted:
         attack = attack.at(eps, early_stop=False)
     goal = None if aim is None else torch.tensor([aim], device=model.device)
     point = attack(model, x, seen, target=goal, seed=seed)
-    radius = None if attack.minimum_norm else eps
-    subject = Subject(0, path.name, None, x[0], point[0], attack, attack.norm, radius, aim)
+    radius = eps if budgeted else None
+    norm = attack.norm if attack.ball else "l2"
+    subject = Subject(0, path.name, None, x[0], point[0], attack, norm, radius, aim)
     stem = path.stem[:60]  # a file's name has 255 bytes, some letters take four of them
     comparison = save_comparison(model, subject, folder, stem)
     return comparison, draw_figure(comparison, folder, stem)

@@ -11,12 +11,24 @@ from typing import Any
 
 from robustkit.attacks import norms
 from robustkit.attacks.base import Attack
+from robustkit.attacks.foolbox import PREFIX, foolbox_attack, foolbox_names
 from robustkit.attacks.registry import ATTACKS
 from robustkit.errors import ConfigError
 from robustkit.loading.names import suggestion
 
 SAME_EPS = 1e-9  # two ε that differ by less are one: 4/255 and 0.01568627451
 DEFAULT_ATTACKS = ("fgsm", "pgd", "lbfgs:steps=10,searches=5,candidates=3")
+_SMALLEST = {  # the attacks that look for the smallest change, by norm
+    "linf": ("fmn", "deepfool"),
+    "l2": ("fmn", "ddn", "deepfool", "cw"),
+    "l1": ("fmn", "ead"),
+}
+PRESETS: dict[str, dict[str, tuple[str, ...]]] = {
+    "quick": dict.fromkeys(norms.NORMS, ("fgsm", "pgd:steps=20")),
+    "standard": dict.fromkeys(norms.NORMS, DEFAULT_ATTACKS),
+    "autoattack": dict.fromkeys(norms.NORMS, ("autoattack",)),
+    "thorough": {norm: ("autoattack", *_SMALLEST[norm], "square", "uniform-noise") for norm in norms.NORMS},
+}
 _PHOTO_EPS = {
     "linf": "0.25/255,0.5/255,1/255,2/255,4/255",
     "l2": "0.1,0.25,0.5,1,2",
@@ -74,19 +86,47 @@ def parse_floors(texts: Sequence[str], norm: str, grid: Mapping[float, str]) -> 
     return floors
 
 
-def parse_attack(spec: str, norm: str) -> Attack:
-    """An attack from its name and parameters, `pgd:steps=40,restarts=2`, in the audit's norm where it has a choice.
+def preset_attacks(preset: str, norm: str) -> tuple[str, ...]:
+    """The attacks of a preset, each as it is written on the command line."""
+    check_norm(norm)
+    if preset not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise ConfigError(f"there is no preset {preset!r}{suggestion(preset, PRESETS)}; there are {known}")
+    return PRESETS[preset][norm]
 
-    A budgeted attack's eps comes from the grid of the audit, so it is no parameter here.
+
+def attack_kind(name: str) -> type[Attack]:
+    """The attack that is called so, `foolbox:NAME` included."""
+    if name.startswith(PREFIX):
+        theirs, known = name.removeprefix(PREFIX), foolbox_names()
+        if theirs not in known:
+            hint = suggestion(theirs, known)
+            raise ConfigError(f"foolbox has no attack {theirs!r}{hint}; robustkit attacks foolbox lists all")
+        return foolbox_attack(theirs)
+    if name not in ATTACKS:
+        known = [*ATTACKS, f"{PREFIX}NAME"]
+        raise ConfigError(f"there is no attack {name!r}{suggestion(name, ATTACKS)}; there are {', '.join(known)}")
+    return ATTACKS[name]
+
+
+def parse_attack(spec: str, norm: str) -> Attack:
+    """An attack from its name and parameters, `pgd:steps=40,restarts=2` or `foolbox:LinfPGD:steps=20`.
+
+    It works in the audit's norm if it can; one that looks for the smallest change otherwise in its own. A budgeted
+    attack's eps comes from the grid of the audit, so it is no parameter here.
     """
     name, _, rest = spec.strip().partition(":")
-    kind = ATTACKS.get(name)
-    if kind is None:
-        raise ConfigError(f"there is no attack {name!r}{suggestion(name, ATTACKS)}; there are {', '.join(ATTACKS)}")
+    if f"{name}:" == PREFIX:
+        theirs, _, rest = rest.partition(":")
+        name = f"{PREFIX}{theirs.strip()}"
+    kind = attack_kind(name)
     check_norm(norm)
     hints = typing.get_type_hints(kind)
-    fields = {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.name not in ("norm", "eps")}
-    values: dict[str, Any] = {} if kind.minimum_norm else {"norm": norm}
+    chosen = (field.name for field in dataclasses.fields(kind) if field.init and field.name not in ("norm", "eps"))
+    fields = {name: hints[name] for name in chosen}
+    values: dict[str, Any] = {"norm": norm} if kind.ball and norm in kind.norms else {}
+    if kind.ball and not values and not kind.minimum_norm:
+        raise ConfigError(f"{name} works in {' and '.join(kind.norms)}, not in {norm}: use --norm {kind.norms[0]}")
     for part in filter(None, (piece.strip() for piece in rest.split(","))):
         key, equals, text = part.partition("=")
         if not equals:
@@ -118,6 +158,11 @@ def _value(what: str, text: str, kind: Any) -> Any:
         if text.lower() not in answers:
             raise ConfigError(f"{what} is true or false, not {text!r}")
         return answers[text.lower()]
+    for option in options:
+        if typing.get_origin(option) is tuple:
+            return tuple(_value(what, part, typing.get_args(option)[0]) for part in text.split("+"))
+        if typing.get_origin(option) is typing.Literal:
+            return next((word for word in typing.get_args(option) if str(word) == text), text)
     try:
         if int in options:
             return int(text)

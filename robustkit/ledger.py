@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from robustkit.attacks.base import Attack
-from robustkit.reports import AttackResult, Comparison, EpsPoint, Rate, Samples, Spread
+from robustkit.optimality import optimality
+from robustkit.reports import AttackResult, Cell, Comparison, EpsPoint, Rate, Samples, Spread
+from robustkit.rows import Found
 
 TOLERANCE = 1e-6  # by which a distance may exceed ε: rounding of float32 pixels
 
@@ -30,6 +32,10 @@ class Tally:
     inherited: list[int] = field(default_factory=list)  # per ε
     reached: int = 0  # of the target
     aimed: int = 0  # samples attacked with a target
+    arrived: list[array[int]] = field(default_factory=list)  # per ε, queries until broken; empty for a white box
+    cells: dict[tuple[str, str], list[int]] = field(default_factory=dict)  # broken, tried; by variant and level
+    notes: list[str] = field(default_factory=list)
+    outside: int = 0
     attacked: int = 0
     forwards: int = 0
     backwards: int = 0
@@ -39,29 +45,30 @@ class Tally:
     def judged(self) -> int:
         return len(self.distances)
 
-    def extend(
-        self,
-        batch: int,
-        rows: np.ndarray,
-        distances: np.ndarray,
-        rms: np.ndarray,
-        predictions: np.ndarray,
-        confidences: np.ndarray,
-    ) -> None:
+    def extend(self, batch: int, rows: np.ndarray, found: Found) -> None:
         """Append a batch of `batch` samples, of which `rows` were attacked."""
-        for column, values, empty in (
-            (self.distances, distances, math.nan),
-            (self.rms, rms, math.nan),
-            (self.predictions, predictions, -1),
-            (self.confidences, confidences, math.nan),
-        ):
+        for cell, broken in found.cells.items():
+            count = self.cells.setdefault(cell, [0, 0])
+            count[0] += int(broken.sum())
+            count[1] += len(broken)
+        self.outside += found.outside
+        columns: list[tuple[array[float] | array[int], np.ndarray, float]] = [
+            (column, found.arrived[:, place].numpy(), -1) for place, column in enumerate(self.arrived)
+        ]
+        columns += [
+            (self.distances, found.distances.numpy(), math.nan),
+            (self.rms, found.rms.numpy(), math.nan),
+            (self.predictions, found.predictions.numpy(), -1),
+            (self.confidences, found.confidences.numpy(), math.nan),
+        ]
+        for column, values, empty in columns:
             whole = np.full(batch, empty)
             whole[rows] = values
             column.extend(whole.astype(np.int64).tolist() if column.typecode == "q" else whole.tolist())
 
     def settle(self, samples: int) -> None:
         """Cut the columns to what all of them hold; see `Ledger.settle`."""
-        _cut(samples, self.distances, self.rms, self.predictions, self.confidences)
+        _cut(samples, self.distances, self.rms, self.predictions, self.confidences, *self.arrived)
 
 
 @dataclass
@@ -108,15 +115,35 @@ class Ledger:
         same: np.ndarray = np.asarray(self.labels) == np.asarray(self.predictions)
         return same
 
-    def worst(self) -> tuple[np.ndarray, int]:
-        """Smallest distance per sample over all attacks that ran, inf where none broke it, and how many samples
-        every one of them has judged."""
-        ran = [tally for tally in self.tallies if tally.judged]
+    def worst(self) -> tuple[np.ndarray, list[int | None], int]:
+        """Per sample the smallest distance over all attacks on the ball that ran (inf where none broke it) and which
+        attack it was; and how many samples every one of them has judged."""
+        ran = [(place, tally) for place, tally in enumerate(self.tallies) if tally.judged and tally.attack.ball]
         total = np.full(len(self), math.inf)
-        for tally in ran:
-            found = np.nan_to_num(np.asarray(tally.distances), nan=math.inf)
-            total[: tally.judged] = np.minimum(total[: tally.judged], found)
-        return total, min((tally.judged for tally in ran), default=0)
+        by = np.full(len(self), -1)
+        for place, tally in ran:
+            found = _or_inf(np.asarray(tally.distances))
+            nearer = found < total[: tally.judged]
+            total[: tally.judged][nearer] = found[nearer]
+            by[: tally.judged][nearer] = place
+        names = [None if place < 0 else int(place) for place in by]
+        return total, names, min((tally.judged for _, tally in ran), default=0)
+
+    def optimality(self, norm: str, worst: np.ndarray) -> list[float | None]:
+        """AttackBench optimality of each attack that searches the smallest change in this norm, against the per-sample
+        best of all; None for the others (how far a budgeted one goes is the grid's choice), and until all are done."""
+        figures: list[float | None] = [None] * len(self.tallies)
+        if any(tally.judged < len(self) for tally in self.tallies if tally.attack.ball):
+            return figures
+        tried = [
+            place for place, tally in enumerate(self.tallies) if tally.attack.minimum_norm and tally.attack.norm == norm
+        ]
+        columns = {str(place): np.asarray(self.tallies[place].distances) for place in tried} | {"worst": worst}
+        right = self.right()
+        found = optimality({name: _or_inf(column[right]) for name, column in columns.items()})
+        for place in tried:
+            figures[place] = found[str(place)]
+        return figures
 
     def curve(self, distances: np.ndarray, inherited: Sequence[int] | None = None) -> list[EpsPoint]:
         """Robust accuracy over ε of the first samples, from the distance at which each was broken (NaN, inf: none).
@@ -124,7 +151,7 @@ class Ledger:
         inherited: per ε, the samples not attacked there since a smaller one broke them; by default, all such.
         """
         right = self.right()[: len(distances)]
-        found = np.nan_to_num(distances, nan=math.inf)
+        found = _or_inf(distances)
         held, total = int(right.sum()), len(right)
         points: list[EpsPoint] = []
         for place, (eps, text) in enumerate(self.eps.items()):
@@ -140,7 +167,7 @@ class Ledger:
         apart = {key: value for key, value in attack.parameters().items() if any(p.get(key) != value for p in same)}
         return " ".join([attack.title, ", ".join(f"{key}={value}" for key, value in apart.items())]).strip()
 
-    def result(self, tally: Tally, targeted: bool) -> AttackResult:
+    def result(self, tally: Tally, targeted: bool, optimality: float | None) -> AttackResult:
         attack = tally.attack
         distances = np.asarray(tally.distances)
         broken = ~np.isnan(distances)
@@ -151,11 +178,11 @@ class Ledger:
             name=attack.name,
             title=self.title(attack),
             paper=attack.paper,
-            kind="minimum" if attack.minimum_norm else "budget",
+            kind="free" if not attack.ball else "minimum" if attack.minimum_norm else "budget",
             own_norm=attack.norm,
             parameters=without_eps(attack),
             judged=tally.judged,
-            curve=self.curve(distances, tally.inherited),
+            curve=self.curve(distances, tally.inherited) if attack.ball else [],
             success=Rate.of(int(broken.sum()), int(self.right()[: tally.judged].sum())),
             targeted=Rate.of(tally.reached, tally.aimed) if targeted else None,
             distortion=spread(distances[broken]),
@@ -167,11 +194,23 @@ class Ledger:
             seconds=tally.seconds,
             distances=_numbers(tally.distances) + [None] * pad,
             rms_each=_numbers(tally.rms) + [None] * pad,
-            predictions=[None if value < 0 else value for value in tally.predictions] + [None] * pad,
+            predictions=[*_places(tally.predictions), *[None] * pad],
             confidences=_numbers(tally.confidences) + [None] * pad,
+            access=attack.access,
+            control=attack.control,
+            notes=self._notes(tally),
+            optimality=optimality,
+            arrived=[[*_places(column), *[None] * pad] for column in tally.arrived],
+            cells=[Cell(*cell, Rate.of(*count)) for cell, count in tally.cells.items()],
         )
 
-    def samples(self, worst: np.ndarray) -> Samples:
+    def _notes(self, tally: Tally) -> list[str]:
+        outside = tally.outside
+        points = "1 point" if outside == 1 else f"{outside:,} points"
+        stray = [f"{points} left the ball or the box [0,1] and did not count"] if outside else []
+        return [*tally.notes, *stray]
+
+    def samples(self, worst: np.ndarray, by: list[int | None]) -> Samples:
         distances = [
             (None if math.isinf(distance) else float(distance)) if right else 0.0
             for distance, right in zip(worst, self.right(), strict=True)
@@ -183,6 +222,7 @@ class Ledger:
             list(self.predictions),
             list(self.confidences),
             distances,
+            [place if right else None for place, right in zip(by, self.right(), strict=True)],
         )
 
     def classes(self, name: Callable[[int], str]) -> dict[str, str]:
@@ -214,3 +254,12 @@ def spread(values: np.ndarray) -> Spread:
 
 def _numbers(column: array[float]) -> list[float | None]:
     return [None if math.isnan(value) else value for value in column]
+
+
+def _places(column: array[int]) -> list[int | None]:
+    return [None if value < 0 else value for value in column]
+
+
+def _or_inf(distances: np.ndarray) -> np.ndarray:
+    """Distances with inf where there is none."""
+    return np.where(np.isnan(distances), math.inf, distances)

@@ -44,8 +44,9 @@ class LoadedModel(Classifier):
         std: float | Sequence[float] | None = None,
         labels: Sequence[str] | None = None,
         precision: str = "fp32",
+        outputs: str = "logits",
     ) -> None:
-        super().__init__(net, mean=mean, std=std, labels=labels, precision=precision)
+        super().__init__(net, mean, std, labels, precision, outputs, classes=num_classes or None)
         self.name = name
         self.title = title
         self.preprocess = preprocess

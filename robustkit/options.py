@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from robustkit.errors import ConfigError
 
@@ -69,3 +70,15 @@ def read_config(context: click.Context, _: click.Parameter, path: str | None) ->
         options[name] = value
     context.default_map = options
     return path
+
+
+def preset_or_attacks(context: click.Context, preset: str | None, attack: Sequence[str]) -> str | None:
+    """The preset to take, if no attack is named; where both are given, what stands on the command line goes before."""
+    if not attack:
+        return "standard" if preset is None else preset
+    if preset is None:
+        return None
+    typed = [context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("preset", "attack")]
+    if typed[0] == typed[1]:
+        raise ConfigError("--preset and --attack both say which attacks to run: give one of them")
+    return preset if typed[0] else None

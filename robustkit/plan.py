@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import robustkit
-from robustkit.attacks import norms
-from robustkit.attacks.base import Attack, check_eps, is_number
+from robustkit.attacks import Transfer, norms
+from robustkit.attacks.base import Attack, check_eps, is_number, require
 from robustkit.attacks.classifier import Classifier, as_classifier
 from robustkit.compare import class_index, class_name
 from robustkit.data import Data, tensor_data
@@ -42,12 +43,12 @@ class Plan:
     samples: int | None
     batch_size: int
     target: int | str | None
+    surrogates: list[LoadedModel]
     pictures: Path | None
     watch: Watch
     command: str
 
-    def model_info(self) -> ModelInfo:
-        model = self.model
+    def model_info(self, model: LoadedModel) -> ModelInfo:
         height, width = model.preprocess.size
         return ModelInfo(
             name=model.name,
@@ -78,7 +79,7 @@ class Plan:
 
 
 def make_plan(
-    model: LoadedModel | Classifier | nn.Module,
+    model: LoadedModel | Classifier | nn.Module | Callable[[Tensor], Any],
     data: Data | tuple[Tensor, Tensor],
     attacks: Sequence[Attack],
     eps: Iterable[float] | Mapping[float, str],
@@ -87,6 +88,7 @@ def make_plan(
     samples: int | None,
     batch_size: int | None,
     target: int | str | None,
+    surrogates: Sequence[LoadedModel | Classifier | nn.Module],
     out: str | Path | None,
     watch: Watch | None,
     command: str,
@@ -94,9 +96,9 @@ def make_plan(
     """The plan of what `robustkit.audit` was given; ConfigError, DataError or ModelError where it does not fit."""
     if not attacks or not all(isinstance(attack, Attack) for attack in attacks):
         raise ConfigError("attacks must be a list of at least one attack, such as [PGD()]")
-    budgets = {attack.norm for attack in attacks if not attack.minimum_norm}
+    budgets = {attack.norm for attack in attacks if attack.ball and not attack.minimum_norm}
     if norm is None:
-        norm = min(budgets) if budgets else attacks[0].norm
+        norm = min(budgets) if budgets else next((attack.norm for attack in attacks if attack.ball), "linf")
     if budgets - {norm}:
         raise ConfigError(f"an audit has one norm, here {norm}, but an attack works in {min(budgets - {norm})}")
     grid = _grid(eps)
@@ -106,7 +108,7 @@ def make_plan(
         norms.get(norm)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    if budgets and not grid:
+    if (budgets or surrogates) and not grid:
         raise ConfigError("eps is empty: give at least one, such as [4/255]")
     for name, number in (("samples", samples), ("batch_size", batch_size)):
         if number is not None and (not isinstance(number, int) or not 1 <= number <= MOST):
@@ -117,25 +119,43 @@ def make_plan(
         if not isinstance(data, tuple | list) or [isinstance(part, Tensor) for part in data] != [True, True]:
             raise ConfigError("data is what load_data gives, or a pair (x [N, C, H, W], y [N]) of tensors")
         x, data = data[0], tensor_data(*data)
-        model = model if isinstance(model, LoadedModel) else _fitted(as_classifier(model), x)
-    if not isinstance(model, LoadedModel):
-        raise ConfigError("with data from load_data the model must come from load_model: it must know its input size")
+        model, *others = (
+            each if isinstance(each, LoadedModel) else _fitted(as_classifier(each), x) for each in (model, *surrogates)
+        )
+    else:
+        others = [each for each in surrogates if isinstance(each, LoadedModel)]
+        if not isinstance(model, LoadedModel) or len(others) < len(surrogates):
+            raise ConfigError("with data from load_data a model must come from load_model: it must know its input size")
+    try:
+        for attack in attacks:
+            attack.check_access(model)
+            require(target is None or attack.targetable, f"{attack.title} takes no targets")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    for other in others:
+        _check_surrogate(model, other)
     height, width = model.preprocess.size
     values = model.preprocess.channels * height * width
     return Plan(
         model,
         data,
-        list(attacks),
+        with_transfers(attacks, others, norm),
         dict(sorted((float(value), text) for value, text in grid.items())),
         norm,
         seed,
         samples,
         batch_size or max(1, min(256, _BATCH_FLOATS // values)),
         _target(model, target),
+        others,
         None if out is None else Path(out) / "comparisons",
         watch or (lambda *_: None),
         command,
     )
+
+
+def with_transfers(attacks: Sequence[Attack], surrogates: Sequence[LoadedModel], norm: str) -> list[Attack]:
+    """The attacks, and one for the points made on each surrogate."""
+    return [*attacks, *(Transfer(surrogate, norm=norm) for surrogate in surrogates)]
 
 
 def _grid(eps: Iterable[float] | Mapping[float, str]) -> dict[float, str]:
@@ -156,7 +176,7 @@ def _written(eps: float) -> str:
 
 def _fitted(model: Classifier, x: Tensor) -> LoadedModel:
     """A bare classifier with what an audit must know of it, read off the data it will see."""
-    name = type(model.net).__name__
+    name = getattr(getattr(model.net, "function", None), "__name__", type(model.net).__name__)
     try:
         classes = model.logits(x[:1].to(model.device)).shape[1]
     except ValueError as error:
@@ -174,7 +194,37 @@ def _fitted(model: Classifier, x: Tensor) -> LoadedModel:
         std=model.std,
         labels=model.labels,
         precision=model.precision,
+        outputs=model.outputs,
     )
+
+
+def _check_surrogate(model: LoadedModel, other: LoadedModel) -> None:
+    if other.access != "gradient":
+        raise ConfigError(f"the surrogate {other.name} gives no gradients: points are made on it with them")
+    if other.num_classes != model.num_classes or not _same_classes(model.labels, other.labels):
+        raise ConfigError(
+            f"the surrogate {other.name} has other classes than {model.name} "
+            f"({other.num_classes} and {model.num_classes}): points made on it cannot be judged on both"
+        )
+    if (other.preprocess.size, other.preprocess.channels) != (model.preprocess.size, model.preprocess.channels):
+        raise ConfigError(
+            f"the surrogate {other.name} takes pictures of another size than {model.name}: "
+            f"{_shape(other)} and {_shape(model)}"
+        )
+    if other.device != model.device:
+        raise ConfigError(f"the surrogate {other.name} is on {other.device}, the model on {model.device}")
+
+
+def _same_classes(ours: Sequence[str] | None, others: Sequence[str] | None) -> bool:
+    """Whether two lists of as many names can be of the same classes: spellings may differ, the most may not."""
+    if ours is None or others is None:
+        return True
+    same = sum(a.casefold() == b.casefold() for a, b in zip(ours, others, strict=True))
+    return 2 * same >= len(ours)
+
+
+def _shape(model: LoadedModel) -> str:
+    return "×".join(map(str, (model.preprocess.channels, *model.preprocess.size)))
 
 
 def _target(model: LoadedModel, target: int | str | None) -> int | str | None:

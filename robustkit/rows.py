@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -35,9 +35,12 @@ class Found:
     predictions: Tensor
     confidences: Tensor
     points: dict[int, Tensor]  # the first few broken rows' points, for the pictures
+    arrived: Tensor  # int64 [rows, ε], queries after which a row was broken within each ε; -1 where it was not
+    cells: dict[tuple[str, str], Tensor] = field(default_factory=dict)  # bool [rows], by variant and level
+    outside: int = 0  # points that left ball or box and so were not counted
 
     @classmethod
-    def none(cls, rows: int) -> Found:
+    def none(cls, rows: int, grid: int) -> Found:
         empty = torch.full((rows,), math.nan, dtype=torch.float64)
         return cls(
             torch.zeros(rows, dtype=torch.bool),
@@ -46,4 +49,5 @@ class Found:
             torch.full((rows,), -1),
             empty.clone(),
             {},
+            torch.full((rows, grid), -1),
         )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,10 +14,7 @@ from rich.text import Text
 
 from robustkit.reports import AuditRecord, Comparison, EpsPoint, Rate
 
-if TYPE_CHECKING:
-    from robustkit.attacks.base import Attack
-
-_SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
+SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
 
 class _Console(Console):
@@ -31,8 +27,8 @@ class _Console(Console):
 
 def summarise(record: AuditRecord, out: Path) -> None:
     """The audit in a dozen lines, and where its report lies."""
-    console = _console()
-    norm = _SYMBOLS[record.norm]
+    console = open_console()
+    norm = SYMBOLS[record.norm]
     _line(console, Text(f"{record.model.title} on {record.data.title}, {norm}", style="bold"))
     _line(console, Text(f"clean accuracy {_rate(record.clean)}"))
     _line(console, Text("robust accuracy at each ε, median distance where broken, gradients a sample:"))
@@ -40,16 +36,24 @@ def summarise(record: AuditRecord, out: Path) -> None:
     table.add_column("ε =")
     for point in record.worst_case:
         table.add_column(Text(point.text), justify="right")
-    for heading in (f"median {norm}", "gradients", "time"):
+    black = any(attack.access != "gradient" for attack in record.attacks)
+    for heading in (f"median {norm}", *(["queries"] if black else []), "gradients", "time"):
         table.add_column(heading, justify="right")
     for attack in record.attacks:
-        effort = (f"{attack.backwards:.0f}", f"{attack.seconds:.1f} s")
+        if attack.kind == "free":
+            continue
+        queries = [f"{attack.forwards:.0f}"] if black else []
+        effort = (*queries, f"{attack.backwards:.0f}", f"{attack.seconds:.1f} s")
         figures = _figures(attack.curve, attack.distortion.median)
         table.add_row(Text(attack.title), *figures, *effort)
     table.add_row("worst case", *_figures(record.worst_case, record.worst_distance.median), style="bold")
     console.print(table)
     for point in record.worst_case[-1:]:
         _line(console, Text(f"worst case at ε = {point.text}: {_rate(point.robust)}"))
+    for attack in record.attacks:
+        if attack.kind == "free":
+            held = Rate.of(attack.success.total - attack.success.count, len(record.samples.ids))
+            _line(console, Text(f"accuracy under {attack.title}: {_rate(held)}"))
     if record.data.skipped:
         count = len(record.data.skipped)
         _line(console, Text(f"{count} file{'s' * (count > 1)} could not be read; the report names what and why"))
@@ -62,12 +66,12 @@ def summarise(record: AuditRecord, out: Path) -> None:
 
 
 def show_comparison(comparison: Comparison, figure: Path) -> None:
-    console = _console()
+    console = open_console()
     before, after = comparison.original, comparison.adversarial
     radius = "" if comparison.eps is None else f" at ε = {comparison.eps:.4g}"
     _line(console, Text(f"{comparison.name}: {before.label} ({100 * before.confidence:.1f} %)", style="bold"))
     _line(console, Text(f"{comparison.attack}{radius}: {after.label} ({100 * after.confidence:.1f} %), as saved"))
-    size = f"{_SYMBOLS[comparison.norm]} {comparison.size:.4g}, rms {comparison.rms:.4g}"
+    size = f"{SYMBOLS[comparison.norm]} {comparison.size:.4g}, rms {comparison.rms:.4g}"
     _line(console, Text(f"the perturbation as saved, in whole levels of 255: {size}"))
     remedy = "give the search more steps" if comparison.eps is None else "try more ε, or --attack pgd"
     if comparison.undone:
@@ -81,27 +85,12 @@ def show_comparison(comparison: Comparison, figure: Path) -> None:
 
 
 def show_names(title: str, names: Sequence[tuple[str, str]]) -> None:
-    console = _console()
+    console = open_console()
     console.print(Text(title, style="bold"))
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, description in names:
         table.add_row(f"  {escape(name)}", escape(description))
     console.print(table)
-
-
-def show_attacks(attacks: Mapping[str, type[Attack]]) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, kind in attacks.items():
-        defaults = kind()  # type: ignore[call-arg]
-        searches = "the smallest perturbation" if kind.minimum_norm else "within ε"
-        settings = ", ".join(
-            f"{key}={'none' if value is None else str(value).lower()}"
-            for key, value in defaults.parameters().items()
-            if key not in ("norm", "eps")
-        )
-        text = f"{kind.title}, {searches} ({kind.paper})"
-        table.add_row(Text(name, style="bold"), Text(f"{text}\n{settings}" if settings else text))
-    _console().print(table)
 
 
 def _figures(curve: Sequence[EpsPoint], median: float | None) -> list[str]:
@@ -118,7 +107,7 @@ def _path(console: Console, what: str, path: Path) -> None:
     console.print(Text(f"{what}: {path}"), soft_wrap=True)  # never folded: it is there to be copied
 
 
-def _console() -> Console:
+def open_console() -> Console:
     # Off a terminal rich would fold at 80 columns, which tears tables in a log apart.
     console = _Console(highlight=False)
     return console if console.is_terminal else _Console(highlight=False, width=140)

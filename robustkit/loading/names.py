@@ -18,7 +18,8 @@ MODELS = (
     ),
     (
         "FILE",
-        "a state dict (.safetensors, .pth, .pt, with --arch), an exported program (.pt2) or TorchScript",
+        "a state dict (.safetensors, .pth, .pt, with --arch), an exported program (.pt2), TorchScript, or ONNX "
+        "(.onnx, for attacks without gradients)",
     ),
 )
 DATA = (

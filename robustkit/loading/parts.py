@@ -13,12 +13,13 @@ from robustkit.errors import ConfigError, ModelError
 from robustkit.loading.architectures import PREFIX, Architecture, architecture, hub_file, renamed_keys
 from robustkit.loading.checkpoints import count_classes, fill, read_pickle, read_state
 from robustkit.loading.names import MODELS, one_line, suggestion
+from robustkit.loading.onnx import read_onnx
 from robustkit.loading.pictures import Preprocess
-from robustkit.loading.programs import is_torchscript, read_exported, read_torchscript
+from robustkit.loading.programs import Program, is_torchscript, read_exported, read_torchscript
 
 _ZOO = Path(__file__).parents[1] / "zoo"
 _LENETS = {"lenet-mnist": "LeNet-5, MNIST", "lenet-mnist-pgd": "LeNet-5, MNIST, PGD-trained"}
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".ts", ".pt2")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".ts", ".pt2", ".onnx")
 
 
 @dataclass
@@ -83,13 +84,13 @@ def _from_file(file: Path, arch: str | None, side: tuple[int, int] | None, own: 
         raise ModelError(f"{file} cannot be opened ({error.strerror}): check the path") from None
     if suffix not in _SUFFIXES:
         raise ModelError(f"{file} is no kind of model file known here: it should end in {', '.join(_SUFFIXES)}")
-    program = suffix == ".pt2" or is_torchscript(file)
+    program = suffix in (".pt2", ".onnx") or is_torchscript(file)
     if program and arch is not None:
         raise ConfigError(f"{file} holds its own architecture: leave out --arch")
     if suffix == ".ts" and not program:
         raise ModelError(f"{file} is no TorchScript archive: save it again, or name a state dict .pth")
     if program:
-        found = read_exported(file, place) if suffix == ".pt2" else read_torchscript(file, place)
+        found = _program(file, suffix, place)
         size = side or found.size or (224, 224)
         channels = (found.channels,) if found.channels else (3, 1)
         with file.open("rb") as stream:
@@ -104,6 +105,12 @@ def _from_file(file: Path, arch: str | None, side: tuple[int, int] | None, own: 
     parts = _filled(replace(known, title=f"{file.name} ({known.name})"), read_state(file), file, side, own)
     parts.probe, parts.channels = True, (known.preprocess.channels,)
     return parts
+
+
+def _program(file: Path, suffix: str, place: torch.device) -> Program:
+    if suffix == ".onnx":
+        return read_onnx(file)
+    return read_exported(file, place) if suffix == ".pt2" else read_torchscript(file, place)
 
 
 def _filled(

@@ -77,6 +77,7 @@ class Program(nn.Module):
     ) -> None:
         super().__init__()
         self.program = program
+        self.differentiable = getattr(program, "differentiable", True)
         self.size = size
         self.channels = channels
         self.batch = batch

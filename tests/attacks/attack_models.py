@@ -9,7 +9,33 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor, nn
 
-from robustkit.attacks import APGD, BIM, FGSM, LBFGS, MIFGSM, PGD, Attack
+from robustkit.attacks import (
+    APGD,
+    BIM,
+    DDN,
+    EAD,
+    FAB,
+    FGSM,
+    FMN,
+    LBFGS,
+    MIFGSM,
+    NES,
+    PGD,
+    Attack,
+    AutoAttack,
+    Boundary,
+    CarliniWagner,
+    Corruption,
+    DeepFool,
+    GaussianNoise,
+    HopSkipJump,
+    Patch,
+    SimBA,
+    Spatial,
+    Square,
+    UniformNoise,
+    Universal,
+)
 
 NORMS = ("linf", "l2", "l1")
 SHAPES = ((16,), (1, 4, 4), (3, 5, 7))
@@ -18,7 +44,17 @@ SHAPES = ((16,), (1, 4, 4), (3, 5, 7))
 def every_attack(eps: float = 0.1, norms: tuple[str, ...] = NORMS, **common: int | bool) -> list[Attack]:
     """All attacks in all norms; `common` goes to the iterated ones."""
     budgeted = [kind(norm=norm, eps=eps, **common) for kind in (BIM, PGD, MIFGSM, APGD) for norm in norms]
-    return [*(FGSM(norm=norm, eps=eps) for norm in norms), *budgeted, LBFGS(steps=8, searches=3)]
+    smallest = [kind(norm=norm, steps=8) for kind in (DeepFool, FAB) for norm in norms]
+    smallest += [FMN(norm=norm, steps=8) for norm in norms]
+    penalised = [kind(steps=8, searches=3) for kind in (LBFGS, CarliniWagner, EAD)]
+    budgeted += [Square(norm=norm, eps=eps, queries=20) for norm in norms]
+    budgeted += [kind(norm=norm, eps=eps, queries=20) for kind in (SimBA, NES) for norm in norms if norm != "l1"]
+    smallest += [HopSkipJump(queries=40), HopSkipJump(norm="linf", queries=40), Boundary(queries=40)]
+    budgeted += [AutoAttack(norm=norm, eps=eps, steps=5, queries=10) for norm in norms]
+    budgeted += [kind(norm=norm, eps=eps, draws=3) for kind in (GaussianNoise, UniformNoise) for norm in norms]
+    budgeted += [Universal(norm=norm, eps=eps, epochs=2) for norm in norms]
+    free = [Patch(epochs=2), Spatial(angles=3, shifts=3), Corruption("gaussian_noise+fog+jpeg_compression", severity=3)]
+    return [*(FGSM(norm=norm, eps=eps) for norm in norms), *budgeted, *smallest, *penalised, DDN(steps=8), *free]
 
 
 def label(attack: Attack) -> str:

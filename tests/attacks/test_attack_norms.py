@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from attack_models import NORMS, best_gain, nearest
+from exact_planes import shortest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -228,3 +229,33 @@ def test_a_sample_has_the_shape_asked_for_and_lies_in_the_ball(name: str, shape:
 def test_an_unknown_norm_is_refused(name: object) -> None:
     with pytest.raises(ValueError, match="norm is one of linf, l2, l1"):
         norms.get(name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", NORMS)
+def test_onto_a_plane_is_the_shortest_way_within_the_box(name: str, dtype: torch.dtype) -> None:
+    generator, norm = np.random.default_rng(6), norms.get(name)
+    x, w = generator.uniform(-0.3, 1.3, (60, 12)).clip(0, 1), generator.normal(size=(60, 12))
+    w[generator.random(w.shape) < 0.2] = 0
+    w *= 10.0 ** generator.uniform(-3, 3, (60, 1))
+    most, least = ((np.where(w * s > 0, 1 - x, -x) * w).sum(1) for s in (1, -1))
+    gap = generator.uniform(1.3 * least, 1.3 * most)
+    low, high, slope, want = (torch.tensor(value, dtype=dtype) for value in (-x, 1 - x, w, gap))
+    r = norm.onto_plane(slope, want, low, high)
+    assert bool(((r >= low) & (r <= high)).all())
+    scale = np.abs(w).sum(1)
+    got = (r.double().numpy() * w).sum(1)
+    np.testing.assert_allclose(got / scale, gap.clip(least, most) / scale, atol=1e-6)
+    for row in ((gap > 0.999 * least) & (gap < 0.999 * most)).nonzero()[0]:
+        exact = shortest(w[row], gap[row], -x[row], 1 - x[row], name)
+        assert float(norm.size(r[row : row + 1])) == pytest.approx(exact, rel=1e-4, abs=1e-5)
+    none = norm.onto_plane(torch.zeros_like(slope), want, low, high)
+    assert torch.equal(none, torch.zeros_like(none))
+
+
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_onto_a_plane_does_not_depend_on_the_scale(name: str, scale: float) -> None:
+    w, x, norm = torch.randn(4, 50), torch.rand(4, 50), norms.get(name)
+    gap = torch.tensor([1.0, -2.0, 0.0, 100.0])
+    torch.testing.assert_close(norm.onto_plane(w * scale, gap * scale, -x, 1 - x), norm.onto_plane(w, gap, -x, 1 - x))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from report_factory import draw_pictures, realistic
+from report_suite import suite
 
 from robustkit.reports import AuditRecord, write
 
@@ -17,6 +18,16 @@ def record() -> AuditRecord:
 def written(tmp_path_factory: pytest.TempPathFactory, record: AuditRecord) -> Path:
     """A folder with a whole report."""
     folder = tmp_path_factory.mktemp("report")
+    draw_pictures(record, folder)
+    write(record, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def written_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the report of a whole suite of attacks."""
+    folder = tmp_path_factory.mktemp("suite")
+    record = suite()
     draw_pictures(record, folder)
     write(record, folder)
     return folder

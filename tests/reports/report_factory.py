@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import statistics
 from pathlib import Path
@@ -41,6 +42,18 @@ ATTACKS = {
         "l2",
         {"steps": 60, "history": 10, "c": None},
     ),
+    "DDN": ("Rony et al. 2019, arXiv:1811.09600", "minimum", "l2", {"steps": 100}),
+    "Square": ("Andriushchenko et al. 2020, arXiv:1912.00049", "budget", "linf", {"queries": 5000, "p": 0.8}),
+    "HopSkipJump": ("Chen et al. 2020, arXiv:1904.02144", "minimum", "linf", {"queries": 2000}),
+    "Gaussian noise": ("", "budget", "linf", {"draws": 10}),
+    "Patch": ("Brown et al. 2017, arXiv:1712.09665", "free", "", {"size": 0.05}),
+    "Corruptions": ("Hendrycks & Dietterich 2019, arXiv:1903.12261", "free", "", {}),
+}
+TRAITS: dict[str, dict[str, Any]] = {
+    "Square": {"access": "scores"},
+    "HopSkipJump": {"access": "labels"},
+    "Gaussian noise": {"access": "labels", "control": True},
+    "Corruptions": {"access": "labels"},
 }
 
 
@@ -68,9 +81,13 @@ def build(
     seed: int = 1,
     judged: dict[str, int] | None = None,
     target: str | None = None,
+    traits: dict[str, dict[str, Any]] | None = None,
     **fields: Any,
 ) -> AuditRecord:
-    """A record of `right[i]`: was sample i right before; `distances[attack][i]`: the change that broke it."""
+    """A record of `right[i]`: was sample i right before; `distances[attack][i]`: the change that broke it.
+
+    traits: further fields of an attack; see `arrivals` for the queries of a black-box one.
+    """
     eps = EPS if eps is None else eps
     draw = random.Random(seed)
     n = len(right)
@@ -78,14 +95,20 @@ def build(
     predictions = [label if ok else (label + 1) % len(CLASSES) for label, ok in zip(labels, right, strict=True)]
     confidences = [round(draw.uniform(0.5, 0.99), 4) for _ in range(n)]
     attacks = [
-        _attack(title, column, right, labels, confidences, eps, (judged or {}).get(title, n), target, draw)
+        dataclasses.replace(
+            _attack(title, column, right, labels, confidences, eps, (judged or {}).get(title, n), target, draw),
+            **{**TRAITS.get(title, {}), **(traits or {}).get(title, {})},
+        )
         for title, column in distances.items()
     ]
     smallest: Columns = []
+    by: list[int | None] = []
     for i in range(n):
-        found = [d for attack in attacks if (d := attack.distances[i]) is not None]
-        smallest.append(min(found, default=None) if right[i] else 0.0)
-    reach = min((attack.judged for attack in attacks), default=0)
+        found = [(d, k) for k, a in enumerate(attacks) if a.kind != "free" and (d := a.distances[i]) is not None]
+        nearest, place = min(found, default=(None, None))
+        smallest.append(nearest if right[i] else 0.0)
+        by.append(place)
+    reach = min((attack.judged for attack in attacks if attack.kind != "free"), default=0)
     return AuditRecord(
         **{
             "status": "complete",
@@ -129,6 +152,7 @@ def build(
                 predictions,
                 confidences,
                 smallest,
+                by,
             ),
             "classes": {str(i): name for i, name in enumerate(CLASSES)},
             **fields,
@@ -169,7 +193,7 @@ def _attack(
         own_norm=own_norm,
         parameters=dict(parameters),
         judged=judged,
-        curve=_curve(column[:judged], right[:judged], eps),
+        curve=[] if kind == "free" else _curve(column[:judged], right[:judged], eps),
         success=Rate.of(len(hit), sum(right[:judged])),
         targeted=None if target is None else Rate.of(len(hit) // 2, sum(right[:judged])),
         distortion=spread([d for d in column if d is not None]),

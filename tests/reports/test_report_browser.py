@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
+from report_suite import suite
 from test_report_page import EDGES
 
 from robustkit.reports import write
@@ -43,7 +44,9 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module", params=["realistic", "hostile", "incomplete", "many eps", "minimum only"])
+@pytest.fixture(
+    scope="module", params=["realistic", "hostile", "incomplete", "many eps", "minimum only", "suite", "twenty attacks"]
+)
 def report(request: pytest.FixtureRequest, written: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if request.param == "realistic":
         return written / "index.html"
@@ -137,11 +140,7 @@ def test_prints(browser: Browser, report: Path) -> None:
 
 
 def test_a_large_report_is_drawn_in_time(browser: Browser, tmp_path: Path) -> None:
-    from report_factory import build
-
-    n = 10_000
-    column: list[float | None] = [0.001 + i * 1e-6 for i in range(n)]
-    report = write(build([True] * n, {f"A{i}": column for i in range(6)}), tmp_path)
+    report = write(suite(10_000, more=14), tmp_path)
     assert report.stat().st_size < 5_000_000
     page, _, _ = opened(browser, report)
     took = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")

@@ -30,3 +30,10 @@ def test_output_is_as_kept(written: Path, name: str) -> None:
         GOLD.mkdir(parents=True, exist_ok=True)
         (GOLD / name).write_text(text, "utf-8")
     assert text == (GOLD / name).read_text("utf-8")
+
+
+def test_suite_is_as_kept(written_suite: Path) -> None:
+    text = masked((written_suite / "index.html").read_text("utf-8"))
+    if os.environ.get("ROBUSTKIT_REGOLD") == "1":
+        (GOLD / "suite.html").write_text(text, "utf-8")
+    assert text == (GOLD / "suite.html").read_text("utf-8")

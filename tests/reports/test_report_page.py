@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -11,45 +10,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from report_factory import build, comparison, gate, realistic
+from report_factory import build, gate, realistic
+from report_suite import hostile, suite
 
-from robustkit.reports import AuditRecord, Picture, Skipped, html, junit, markdown, view, words, write
+from robustkit.reports import AuditRecord, html, junit, markdown, view, words, write
 from robustkit.reports.pictures import PictureSource
 from robustkit.reports.record import Rate
-
-HOSTILE = (
-    "<script>alert(1)</script>\"'&|`*_[x](javascript:1)$\\frac{1}{0}$\u202eevil\u0000\x1b[31m\nשלום {{ 7 * 7 }} ]]>"
-)
-
-
-def hostile() -> AuditRecord:
-    """Hostile text in every field that takes a name."""
-    record = build([True, True, False], {HOSTILE: [0.01, None, None], "_PGD": [0.003, 0.02, None]})
-    bad = comparison(1, HOSTILE)
-    bad = dataclasses.replace(
-        bad,
-        name=HOSTILE,
-        truth=HOSTILE,
-        target=HOSTILE + "2",
-        before_label=HOSTILE,
-        undone=True,
-        perturbation="comparisons/$(id).png",
-        adversarial=Picture("comparisons/'.png", HOSTILE + "2", 1, 0.5),
-        original=Picture("comparisons/<b>&\"'.png", HOSTILE, 0, 0.5),
-    )
-    return dataclasses.replace(
-        record,
-        target=HOSTILE,
-        model=dataclasses.replace(record.model, title=HOSTILE, name=HOSTILE, digest=HOSTILE),
-        data=dataclasses.replace(record.data, title=HOSTILE, name=HOSTILE, skipped=[Skipped(HOSTILE, HOSTILE)]),
-        run=dataclasses.replace(record.run, command=HOSTILE, device=HOSTILE, platform=HOSTILE),
-        samples=dataclasses.replace(record.samples, names=[HOSTILE, "n" * 5000, "🦦\u202e"]),
-        classes={"0": HOSTILE, "1": "", "2": "é" * 300},
-        comparisons=[bad],
-        gates=[dataclasses.replace(gate(HOSTILE, None, 0.1, 0.5), detail=HOSTILE)],
-        worst_case=[dataclasses.replace(p, text=HOSTILE) for p in record.worst_case],
-        attacks=[dataclasses.replace(a, paper=HOSTILE, parameters={HOSTILE: HOSTILE}) for a in record.attacks],
-    )
 
 
 def draw(record: AuditRecord, folder: Path = Path("nowhere")) -> str:
@@ -122,6 +88,12 @@ EDGES: dict[str, tuple[AuditRecord, str]] = {
         "Some ε are left out here",
     ),
     "hostile": (hostile(), "Undone by rounding"),
+    "suite": (suite(), "The gradient was zero on 2 samples"),
+    "twenty attacks": (suite(20, more=14, surrogates=5), "The 8 strongest of 20 attacks"),
+    "only what no norm measures": (
+        build([True] * 4, {"Patch": [0.5, None, None, None]}, eps={}),
+        "Under Patch this model keeps 3 of 4 samples right",
+    ),
 }
 
 
@@ -181,7 +153,7 @@ def test_no_name_becomes_markup(tmp_path: Path) -> None:
     assert "<" not in re.sub(r"\\.", "", summary)
     for line in summary.splitlines():
         if line.startswith("| "):
-            assert len(re.findall(r"(?<!\\)\|", re.sub(r"\\[^|]", "", line))) in (4, 5)
+            assert len(re.findall(r"(?<!\\)\|", re.sub(r"\\[^|]", "", line))) in (4, 5, 6)
 
 
 def test_pictures_are_read_from_within_the_folder_alone(tmp_path: Path) -> None:

@@ -1,0 +1,183 @@
+"""FAB: the smallest perturbation, along the boundary and back towards the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from sys import maxsize
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from . import norms
+from .base import Attack, Problem, check_count, check_norm
+from .classifier import Classifier
+from .goal import Goal
+from .losses import rivals
+from .planes import ahead, nearest
+from .search import Best, Evaluation, Method, State, row_generator, search
+from .shorten import shorten
+
+_BIAS = 0.1  # the paper's alpha_max: the largest share of the step that starts at the picture
+_OVERSHOOT = 1.05  # eta: how far across the linearised boundary
+# beta: share of the way from the picture that an adversarial point keeps. The paper has .9 and asks for the gradient
+# at the point drawn back; we take the one at the adversarial point itself, which saves a query a step and is as good,
+# and there .8 finds smaller ones (in L1 on a PGD-trained MNIST model by a fifth).
+_BACK = 0.8
+_UNKNOWN = 0.05  # of the box: where a restart begins for a row that nothing has been found for
+
+
+@dataclass
+class _Walk(State):
+    goal: Goal
+    rivals: Tensor  # int64 [B, M]
+
+
+@dataclass(frozen=True)
+class _Fab(Method[_Walk]):
+    """Steps onto the linearised boundary, from the current point and from the picture; see `search.Method`."""
+
+    norm: norms.Norm
+    rivals: Tensor  # int64 [B, M]
+    start: Tensor  # like x
+    within: float | None
+    objectives: int
+
+    def begin(self, problem: Problem) -> _Walk:
+        done = torch.zeros(len(problem.x), dtype=torch.bool, device=problem.x.device)
+        return _Walk(self.start, done, problem.goal, self.rivals)
+
+    def objective(self, state: _Walk, logits: Tensor) -> Tensor:
+        return ahead(state.goal, logits, state.rivals)
+
+    def score(self, problem: Problem, state: _Walk, margin: Tensor) -> Tensor:
+        return torch.where(margin < 0, self.norm.size(state.point - problem.x), torch.inf)
+
+    def advance(self, problem: Problem, state: _Walk, seen: Evaluation) -> None:
+        x, z = problem.x, state.point
+        hit = seen.margin < 0
+        w, gap = nearest(self.norm, seen.gradient, -seen.value, -z, 1 - z)
+        # Without a gradient no step leads anywhere.
+        stuck = (w == 0).flatten(1).all(1)
+        state.done = stuck | (hit & (self.norm.size(z - x) <= (self.within or 0.0)))
+        back = torch.where(_column(hit, x), x + _BACK * (z - x), z)
+        # The plane stays where it is, whatever point it is seen from.
+        near, far = (self.norm.onto_plane(w, gap + ((z - at) * w).flatten(1).sum(1), -at, 1 - at) for at in (back, x))
+        size, size_x = self.norm.size(near), self.norm.size(far)
+        share = _column((size / (size + size_x).clamp(min=torch.finfo(x.dtype).tiny)).clamp(max=_BIAS), x)
+        state.point = ((1 - share) * (back + _OVERSHOOT * near) + share * (x + _OVERSHOOT * far)).clamp_(0, 1)
+
+
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def search_fab(
+    model: Classifier,
+    problem: Problem,
+    norm: norms.Norm,
+    *,
+    steps: int,
+    restarts: int = 1,
+    targets: int = 0,
+    within: float | None = None,
+) -> Best:
+    """The smallest perturbations that FAB finds; the parameters are those of `FAB`.
+
+    Args:
+        within: a row is let go at once when a point is found whose size, which is its score, is at most this; without
+            it, the smallest is sought to the end. A row that nothing was found for has the score inf and its picture.
+    """
+    x, goal = problem.x, problem.goal
+    if goal.targeted:
+        classes = goal.classes[:, None, None]
+    else:
+        wrong = rivals(model, problem, targets or maxsize)
+        classes = wrong[:, :, None] if targets else wrong[:, None, :]  # [B, runs, M]
+    best = Best(x.clone(), x.new_full((len(x),), torch.inf))
+    left = torch.arange(len(x), device=x.device)
+    for run in range(classes.shape[1] * restarts):
+        rows, aims = problem.take(left), classes[left, run // restarts]
+        start = rows.x.clone()
+        if run % restarts:
+            start = _restart(rows, norm, run, best.score[left], within)
+        found = search(model, rows, _Fab(norm, aims, start, within, aims.shape[1]), steps)
+        # Those that are not yet within what is asked for, as far as they were found at all.
+        far = ((found.score > (within or 0.0)) & torch.isfinite(found.score)).nonzero().squeeze(1)
+        if len(far):
+            shorter = shorten(model, rows.take(far), Best(found.point[far], found.score[far]), norm, rounds=12)
+            found.offer(far, shorter.point, shorter.score)
+        best.offer(left, found.point, found.score)
+        left = left[best.score[left] > (within or 0.0)]
+        if len(left) == 0:
+            break
+    return best
+
+
+def _restart(problem: Problem, norm: norms.Norm, stream: int, size: Tensor, within: float | None) -> Tensor:
+    """Points drawn half as far from the pictures as the best ones so far, and half of `within` at most."""
+    x = problem.x
+    box = norm.size(torch.ones_like(x))
+    size = torch.where(torch.isfinite(size), size, _UNKNOWN * box)
+    size = size if within is None else size.clamp(max=within)
+    draws = [
+        torch.empty(x.shape[1:]).uniform_(-1, 1, generator=row_generator(problem.seed, int(i), stream))
+        if norm.name == "linf"
+        else torch.randn(x.shape[1:], generator=row_generator(problem.seed, int(i), stream))
+        for i in problem.ids
+    ]
+    draw = torch.stack(draws).to(x)
+    return (x + draw * _column(size / 2 / norm.size(draw), x)).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class FAB(Attack):
+    """Fast adaptive boundary: steps onto the linearised boundary, drawn towards the picture.
+
+    Croce & Hein 2020, arXiv 1907.02044. Each step mixes the projections of the current point and of the picture onto
+    the linearised boundary, both exact within the box [0,1]; an adversarial point is drawn back towards the picture.
+    At the end of each run the perturbation is shortened along its own direction as far as it still reaches the goal,
+    for 12 forwards.
+
+    A minimum-norm attack: it has no eps, and a row it cannot fool comes back unchanged, as does one that is where it
+    should be from the start.
+
+    Args:
+        norm: "linf", "l2" or "l1".
+        steps: per row, start and target.
+        restarts: per row and target; the first starts at the picture, each other at a random point half as far from
+            it as the best so far, drawn from (seed, sample id, number of the start).
+        targets: untargeted, go towards each of that many most likely wrong classes in turn, for one gradient a step;
+            0 goes towards the nearest of all classes, for a gradient towards each of them in each step.
+
+    Raises:
+        ValueError: a parameter out of range; see `Attack` for inputs.
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2))
+    >>> _ = net[1].weight.data.copy_(torch.tensor([[3.0, 4.0], [-3.0, -4.0]]))
+    >>> _ = net[1].bias.data.copy_(torch.tensor([-2.0, 2.0]))
+    >>> x = torch.tensor([[[[0.5, 0.5]]]])  # logits 1.5 and -1.5, slopes 6 and 8: 3/14 away from the boundary
+    >>> adv = FAB()(net, x, torch.tensor([0]))
+    >>> round(float((adv - x).abs().max()), 3)
+    0.214
+    """
+
+    name: ClassVar[str] = "fab"
+    title: ClassVar[str] = "FAB"
+    paper: ClassVar[str] = "Croce & Hein 2020, arXiv 1907.02044"
+    minimum_norm: ClassVar[bool] = True
+
+    norm: str = "linf"
+    steps: int = 100
+    restarts: int = 1
+    targets: int = 9
+
+    def __post_init__(self) -> None:
+        check_norm(self)
+        check_count("steps", self.steps)
+        check_count("restarts", self.restarts)
+        check_count("targets", self.targets, 0)
+
+    def run(self, model: Classifier, problem: Problem) -> Tensor:
+        norm = norms.get(self.norm)
+        return search_fab(model, problem, norm, steps=self.steps, restarts=self.restarts, targets=self.targets).point

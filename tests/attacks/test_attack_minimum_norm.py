@@ -1,0 +1,276 @@
+"""C&W, DDN, FMN and EAD against what is known: closed forms, linear programmes, foolbox's attacks of the same name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import foolbox
+import numpy as np
+import pytest
+import torch
+from attack_models import SHAPES, Counting, Trained, dual, grow, linear, plane, wrong
+from scipy.optimize import linprog
+from torch import Tensor, nn
+
+from robustkit import load_data, load_model
+from robustkit.attacks import DDN, EAD, FMN, Attack, CarliniWagner, Classifier, norms
+from robustkit.attacks import fmn as fmn_module
+from robustkit.attacks.base import Problem
+from robustkit.attacks.search import Evaluation
+from robustkit.optimality import optimality
+
+DTYPES = (torch.float32, torch.float64)
+ATTACKS = (
+    CarliniWagner(steps=40, searches=6),
+    DDN(),
+    EAD(steps=60, step_size=0.05),
+    *(FMN(norm=norm) for norm in ("linf", "l2", "l1")),
+)
+SLACK = {"cw": 1.05, "ddn": 1.01, "ead": 1.08, "fmn": 1.01}  # times the optimum
+each = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.name}-{attack.norm}")
+
+
+def sizes(attack: Attack, adv: Tensor, x: Tensor) -> np.ndarray:
+    return norms.get(attack.norm).size((adv - x).double()).numpy()
+
+
+def least_size(pull: np.ndarray, margin: float, x: np.ndarray, norm: str) -> float:
+    """The smallest r within the box with pull·r = margin: a linear programme, or a bisection in l2."""
+    n = len(x)
+    if norm == "l2":
+        return float(np.linalg.norm(grow(pull, -x, 1 - x, lambda r: pull @ r - margin)))
+    if norm == "l1":  # r = p - q, both at least 0
+        bounds = np.concatenate([np.stack([np.zeros(n), 1 - x], 1), np.stack([np.zeros(n), x], 1)])
+        found = linprog(np.ones(2 * n), A_ub=[np.concatenate([-pull, pull])], b_ub=[-margin], bounds=bounds)
+    else:  # the last variable caps the others
+        rows = np.block(
+            [[np.eye(n), -np.ones((n, 1))], [-np.eye(n), -np.ones((n, 1))], [-pull[None], np.zeros((1, 1))]]
+        )
+        bounds = [*zip(-x, 1 - x, strict=True), (0, None)]
+        found = linprog([*np.zeros(n), 1], A_ub=rows, b_ub=[*np.zeros(2 * n), -margin], bounds=bounds)
+    return float(found.fun)
+
+
+# Known optima
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("rows", "targeted"), [(1, True), (7, False)])
+@each
+def test_on_a_plane_it_goes_the_distance_and_no_farther(
+    attack: Attack, rows: int, targeted: bool, shape: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    p = plane(shape, rows, dtype, margin=1.5, middle=True)
+    adv = attack(p.net, p.x, p.y, target=torch.ones_like(p.y) if targeted else None)
+    want = p.margin / dual(p.w, attack.norm)
+    assert adv.dtype == dtype
+    assert adv.shape == p.x.shape
+    assert bool((p.net(adv).argmax(1) == 1).all())
+    assert sizes(attack, adv, p.x).min() >= want * (1 - 1e-3)
+    assert sizes(attack, adv, p.x).max() <= want * SLACK[attack.name]
+
+
+@pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
+@each
+def test_at_the_edge_of_the_box_it_finds_the_nearest_point_within(attack: Attack, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    w, x = torch.randn(16, dtype=torch.float64), torch.rand(12, *shape, dtype=torch.float64)
+    x = (1.8 * x - 0.4).clamp(0, 1)
+    net = linear(torch.stack([w, -w]) / 2, torch.tensor([-w.sum() / 4, w.sum() / 4], dtype=torch.float64))
+    y = net(x).argmax(1)
+    want, free = [], []
+    for row, wrong_way in zip(x.flatten(1).numpy(), 1 - 2 * y, strict=True):
+        pull = w.numpy() * int(wrong_way)  # the margin is pull·(x + r), less a constant
+        margin = float(pull @ row - pull.sum() / 2)
+        want.append(least_size(-pull, margin, row, attack.norm))
+        free.append(margin / dual(w, attack.norm))
+    assert max(a / b for a, b in zip(want, free, strict=True)) > 1.02  # the box does cost something
+    adv = attack(net, x, y)
+    assert bool((net(adv).argmax(1) != y).all())
+    assert float(adv.min()) >= 0
+    assert float(adv.max()) <= 1
+    ratios = sizes(attack, adv, x) / np.array(want)
+    assert ratios.min() >= 1 - 1e-3
+    assert ratios.max() <= SLACK[attack.name] + 0.02
+
+
+@each
+def test_of_several_classes_it_finds_the_nearest(attack: Attack) -> None:
+    torch.manual_seed(0)
+    weight = 40 * torch.randn(5, 48, dtype=torch.float64)
+    x = 0.45 + 0.1 * torch.rand(20, 3, 4, 4, dtype=torch.float64)
+    net = linear(weight, -0.5 * weight.sum(1))
+    logits = net(x).detach()
+    y = logits.argmax(1)
+    order = {"linf": 1.0, "l2": 2.0, "l1": torch.inf}[attack.norm]
+    slopes = torch.linalg.vector_norm(weight[y][:, None] - weight, order, dim=2)
+    distance = ((logits.gather(1, y[:, None]) - logits) / slopes).scatter(1, y[:, None], torch.inf).amin(1).numpy()
+    adv = attack(net, x, y)
+    assert bool((net(adv).argmax(1) != y).all())
+    ratios = sizes(attack, adv, x) / distance
+    assert ratios.min() >= 1 - 1e-3
+    # A gradient step follows the likelier of two classes, and in l1 a step of EAD several pixels.
+    assert np.median(ratios) <= (1.35 if attack.name == "ead" else 1.02)
+    assert ratios.max() <= 1.75
+
+
+# Rows
+
+
+class Steady(nn.Module):
+    """The same logits for every picture, with a gradient of zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).sum(1, keepdim=True) * 0 + torch.tensor([0.0, 1.0, 2.0])
+
+
+@each
+def test_what_cannot_be_fooled_comes_back_unchanged(attack: Attack) -> None:
+    x, y = torch.rand(5, 1, 4, 4), torch.full((5,), 2)
+    assert torch.equal(attack(Steady(), x, y), x)
+    assert torch.equal(attack(Steady(), x, y, target=torch.zeros_like(y)), x)
+
+
+@each
+def test_every_row_is_fooled_and_one_already_wrong_left_alone(attack: Attack, trained: Trained) -> None:
+    net, x, y = trained.net, trained.x[:24], trained.net(trained.x[:24]).argmax(1)
+    y[::3] = (y[::3] + 1) % 5
+    adv = attack(net, x, y)
+    assert torch.equal(adv[::3], x[::3])
+    assert bool(wrong(net, adv, y).all())
+    assert (np.delete(sizes(attack, adv, x), np.arange(0, 24, 3)) > 0).all()
+
+
+@each
+def test_every_target_is_reached(attack: Attack, trained: Trained) -> None:
+    x, y = trained.x[:16], trained.net(trained.x[:16]).argmax(1)
+    target = (y + 2) % 5
+    assert torch.equal(trained.net(attack(trained.net, x, y, target=target)).argmax(1), target)
+    assert torch.equal(attack(trained.net, x, (y + 1) % 5, target=y), x)
+
+
+@each
+def test_the_gradients_are_no_more_than_the_steps(attack: Attack, trained: Trained) -> None:
+    counting = Counting(trained.net)
+    attack(counting, trained.x[:8], trained.y[:8])
+    limit = getattr(attack, "steps") * getattr(attack, "searches", 1)  # noqa: B009
+    assert 0 < counting.backwards <= 8 * limit
+    assert counting.forwards <= counting.backwards + 8 * 9
+
+
+def test_a_confidence_is_passed_and_costs_distance(trained: Trained) -> None:
+    net, x, y = trained.net, trained.x[:16], trained.net(trained.x[:16]).argmax(1)
+    attack = CarliniWagner(steps=40, searches=6)
+    sure = CarliniWagner(steps=40, searches=6, confidence=2.0)
+    adv = sure(net, x, y)
+    logits = net(adv).detach()
+    margin = logits.gather(1, y[:, None])[:, 0] - logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    assert float(margin.max()) < -2
+    assert float(margin.mean()) > -2.5
+    assert (sizes(sure, adv, x) > sizes(attack, attack(net, x, y), x)).all()
+
+
+@pytest.mark.parametrize("constant", [1e-3, 1.0, 1e3])
+def test_the_first_constant_hardly_matters(constant: float, trained: Trained) -> None:
+    net, x, y = trained.net, trained.x[:16], trained.net(trained.x[:16]).argmax(1)
+    attack = CarliniWagner(steps=40)
+    fixed = CarliniWagner(steps=40, constant=constant)
+    assert sizes(fixed, fixed(net, x, y), x).mean() <= 1.1 * sizes(attack, attack(net, x, y), x).mean()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_fmn_never_leaves_the_ball_of_its_radius(norm: str, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """foolbox 3.3.4's L2 projection does."""
+    advance, seen = fmn_module._Fmn.advance, []
+
+    def watched(self: Any, problem: Problem, state: Any, answer: Evaluation) -> None:
+        advance(self, problem, state, answer)
+        size = norms.get(norm).size((state.point - problem.x).double())
+        seen.append(float((size - state.radius).max()))
+        assert float(state.point.min()) >= 0
+        assert float(state.point.max()) <= 1
+
+    monkeypatch.setattr(fmn_module._Fmn, "advance", watched)
+    FMN(norm=norm, steps=30)(trained.net, trained.x[:16], trained.y[:16])
+    assert len(seen) == 30
+    assert max(seen) <= 1e-6
+
+
+# foolbox's attacks of the same name, at no fewer gradients
+
+
+class Pixels(nn.Module):
+    """A classifier of the zoo for foolbox."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model, self.net = model, model.net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(self.model._normalised(x))
+
+
+PEERS = {
+    "cw": (
+        CarliniWagner(steps=30, searches=5),
+        foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=5, steps=30, stepsize=0.1, abort_early=False),
+    ),
+    "ddn": (DDN(steps=50), foolbox.attacks.DDNAttack(steps=50)),
+    "ead": (
+        EAD(steps=30, searches=5),
+        foolbox.attacks.EADAttack(binary_search_steps=5, steps=30, decision_rule="L1", abort_early=False),
+    ),
+    "fmn-linf": (FMN(norm="linf", steps=50), foolbox.attacks.LInfFMNAttack(steps=50)),
+    "fmn-l2": (FMN(norm="l2", steps=50), foolbox.attacks.L2FMNAttack(steps=50)),
+    "fmn-l1": (FMN(norm="l1", steps=50), foolbox.attacks.L1FMNAttack(steps=50)),
+}
+
+
+@pytest.mark.parametrize("name", ["lenet-mnist", "lenet-mnist-pgd"])
+@pytest.mark.parametrize("peer", PEERS)
+def test_it_is_at_least_as_tight_as_foolboxs(peer: str, name: str) -> None:
+    model = load_model(name, device="cpu", precision="fp32")
+    batch = next(load_data("mnist-samples").batches(model, 30, 30))
+    x, y = batch.x, model.logits(batch.x).argmax(1)
+    attack, other = PEERS[peer]
+    theirs = other(foolbox.PyTorchModel(Pixels(model).eval(), bounds=(0, 1)), x, y, epsilons=None)[0]
+
+    def distances(adv: Tensor) -> np.ndarray:
+        return np.where(model.logits(adv).argmax(1) != y, sizes(attack, adv, x), np.inf)
+
+    found = {"ours": distances(attack(model, x, y)), "theirs": distances(theirs)}
+    assert np.isfinite(found["ours"]).sum() >= np.isfinite(found["theirs"]).sum()
+    assert np.median(found["ours"]) <= np.median(found["theirs"])
+    figures = optimality(found)
+    assert (figures["ours"] or 0) >= (figures["theirs"] or 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad"),
+    [
+        (CarliniWagner, {"norm": "linf"}),
+        (CarliniWagner, {"steps": 0}),
+        (CarliniWagner, {"searches": 1.5}),
+        (CarliniWagner, {"step_size": -1}),
+        (CarliniWagner, {"constant": 0}),
+        (CarliniWagner, {"confidence": -0.1}),
+        (CarliniWagner, {"confidence": "high"}),
+        (DDN, {"norm": "l1"}),
+        (DDN, {"steps": True}),
+        (DDN, {"radius": 0}),
+        (DDN, {"gamma": 1}),
+        (EAD, {"norm": "l2"}),
+        (EAD, {"steps": 0}),
+        (EAD, {"searches": 0}),
+        (EAD, {"beta": 0}),
+        (EAD, {"step_size": float("nan")}),
+        (FMN, {"norm": "l0"}),
+        (FMN, {"steps": 0}),
+        (FMN, {"step_size": 0}),
+        (FMN, {"gamma": 0.6}),
+    ],
+)
+def test_a_wrong_parameter_is_refused_in_one_line(kind: type[Attack], bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$"):
+        kind(**bad)
