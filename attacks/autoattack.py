@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .apgd import APGD
+from .apgd import APGD, _Apgd
 from .base import Attack, Problem, check_choice, check_count, check_eps, check_flag
 from .classifier import Classifier
 from .fab import FAB, search_fab
-from .search import Best
+from .search import Best, search
 from .square import Square
 
 _VERSIONS = ("standard", "plus", "rand")
+_NEAR = 1.1  # of eps: the points of FAB that are worth a climb
 _DRAWS = 20  # queries averaged in the version for models that answer at random
 
 
@@ -26,9 +27,11 @@ _DRAWS = 20  # queries averaged in the version for models that answer at random
 class AutoAttack(Attack):
     """A cascade of attacks without settings of their own, each on the rows that the ones before did not fool.
 
-    Croce & Hein 2020, arXiv 2003.01690; in L1, Croce & Hein 2021, arXiv 2103.01208. A row that is wrong from the
-    start comes back as it is; one that survives, as the point with the best margin that any stage has seen. With a
-    target every stage goes towards it alone, and "plus" leaves out its last two, which would repeat the others.
+    Croce & Hein 2020, arXiv 2003.01690; in L1, Croce & Hein 2021, arXiv 2103.01208. Beyond the paper, where FAB ends
+    just outside the ball its point is drawn in and APGD climbs on from there: those rows are the nearest to falling. A
+    row that is wrong from the start comes back as it is; one that survives, as the point with the best margin that any
+    stage has seen. With a target every stage goes towards it alone, and "plus" leaves out its last two, which would
+    repeat the others.
 
     Args:
         norm: "linf", "l2" or "l1".
@@ -137,4 +140,12 @@ class AutoAttack(Attack):
             margin[inside] = rows.goal.margin(model.logits(found.point[inside]))
             if rows.trace is not None:
                 rows.trace.note(rows.rows, margin[inside], margin[inside] < 0)
-        return Best(found.point, margin)
+        best = Best(found.point, margin)
+        near = (~within & (found.score <= _NEAR * self.eps)).nonzero().squeeze(1)
+        if len(near):
+            method = _Apgd(
+                norm, self.eps, steps, loss="margin", restart=0, early_stop=self.early_stop, start=found.point[near]
+            )
+            climbed = search(model, problem.take(near), method, steps)
+            best.offer(near, climbed.point, climbed.score)
+        return best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -11,21 +11,24 @@ from torch import Tensor
 from . import norms
 from .base import Attack, Problem, check_count, check_norm, check_positive
 from .classifier import Classifier
-from .goal import Goal
+from .losses import Aim, towards
 from .penalty import PenaltySearch
-from .search import Evaluation, Method, State, search
+from .search import Best, Evaluation, Method, State, search
 from .shorten import shorten
+from .tangents import tangents
 
-_FACTOR = 3.0  # between constants until success and failure bracket the answer
+_FACTOR = 4.0  # between constants until success and failure bracket the answer
 _CLOSE = 1.02  # ratio of the brackets at which a row's search ends
 _LOOKS = 10  # at the progress of a solve
 _PROGRESS = 1e-4  # share of the objective that must be gained from one look to the next
-_START = 20.0  # times smaller than the constant at which no pixel would move is the first one
+_START = 5.0  # times smaller than the constant at which no pixel would move is the first one
+_SHARE = 0.4  # of the gradients, for the solves towards a class, and for the walk towards it
+_PULL = 0.05  # in the last walk
 
 
 @dataclass
 class _Solve(State):
-    goal: Goal
+    aim: Aim
     penalty: PenaltySearch
     last: Tensor  # [B, n] where the latest step ended, before it was carried on by momentum
     spent: Tensor  # int64 [B] gradients in the current solve
@@ -40,6 +43,7 @@ class _Solve(State):
 class _Ead(Method[_Solve]):
     """FISTA on `c * (beta * |r|_1 + |r|_2^2) + loss` in the box; see `search.Method`."""
 
+    aim: Aim
     steps: int
     searches: int
     step_size: float
@@ -51,7 +55,7 @@ class _Ead(Method[_Solve]):
         return _Solve(
             point=problem.x.clone(),
             done=zeros.bool(),
-            goal=problem.goal,
+            aim=self.aim,
             penalty=PenaltySearch.start(zeros),
             last=x,
             spent=zeros.long(),
@@ -63,7 +67,7 @@ class _Ead(Method[_Solve]):
         )
 
     def objective(self, state: _Solve, logits: Tensor) -> Tensor:
-        return -state.goal.loss(logits)
+        return -state.aim(logits)
 
     def score(self, problem: Problem, state: _Solve, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, norms.get("l1").size(state.point - problem.x), torch.inf)
@@ -121,18 +125,23 @@ class EAD(Attack):
     inverse of the paper's. Of all points seen the smallest in L1 wins. A minimum-norm attack: it has no eps, and a row
     it cannot fool comes back unchanged.
 
-    It differs from the paper in this: the loss is the cross-entropy without its saturation instead of the margin; the
-    shrinkage is by the length of the step times beta, as for the objective it must be, and not by beta; that length is
-    measured by the gradient, so that the scale of the logits does not matter; every solve starts from the smallest
-    adversarial point so far; the points of the momentum are the ones judged; the smallest perturbation is shortened at
-    the end, without gradients.
+    It differs from the paper in this: untargeted, it solves towards each of the likeliest wrong classes in turn; the
+    loss is the cross-entropy of the two classes without its saturation instead of the margin; the shrinkage is by the
+    length of the step times beta, as for the objective it must be, and not by beta; that length is measured by the
+    gradient, so that the scale of the logits does not matter; every solve starts from the smallest adversarial point so
+    far; the points of the momentum are the ones judged.
+
+    What is added: two fifths of the gradients solve for the elastic net, the others walk from the smallest point along
+    the linearised boundary, two fifths towards each class in turn, the rest towards the likeliest; see
+    `tangents.tangents`. At the end the smallest perturbation is shortened, without gradients.
 
     Args:
         norm: "l1".
-        steps: gradients per row in the solve for one c; one that makes no progress in a tenth of them ends.
-        searches: values of c tried per row.
+        steps: gradients per row and class.
+        searches: values of c tried per row and class; a solve that makes no progress in a tenth of its steps ends.
         step_size: how far the first step of a solve moves the steepest pixel, in pixel units of [0,1].
         beta: weight of the L1 norm against the squared L2 norm.
+        targets: untargeted, the number of likeliest wrong classes to solve for.
 
     Raises:
         ValueError: a parameter out of range; see `Attack` for inputs.
@@ -154,9 +163,10 @@ class EAD(Attack):
 
     norm: str = "l1"
     steps: int = 100
-    searches: int = 9
+    searches: int = 2
     step_size: float = 0.3
     beta: float = 10.0
+    targets: int = 9
 
     def __post_init__(self) -> None:
         check_norm(self)
@@ -164,8 +174,24 @@ class EAD(Attack):
         check_count("searches", self.searches)
         check_positive("step_size", self.step_size)
         check_positive("beta", self.beta)
+        check_count("targets", self.targets)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        method = _Ead(self.steps, self.searches, self.step_size, self.beta)
-        found = search(model, problem, method, self.steps * self.searches)
-        return shorten(model, problem, found, norms.get("l1")).point
+        norm = norms.get("l1")
+        if problem.logits is None and not problem.goal.targeted:
+            problem.spend(1)
+            problem = replace(problem, logits=model.logits(problem.x))
+        wrong = self.targets if problem.logits is None else min(self.targets, problem.logits.shape[1] - 1)
+        classes = 1 if problem.goal.targeted else wrong
+        solve = max(1, int(_SHARE * self.steps / self.searches))
+        walk = min(int(_SHARE * self.steps), max(0, self.steps - solve * self.searches))
+        left = max(0, self.steps - solve * self.searches - walk)
+
+        def climb(rows: Problem, _: int, rival: Tensor | None) -> Best:
+            method = _Ead(Aim(rows.goal, "ce", rival), solve, self.searches, self.step_size, self.beta)
+            found = search(model, rows, method, min(self.steps, solve * self.searches))
+            return tangents(model, rows, found, Aim(rows.goal, "margin", rival), norm, walk)
+
+        found = towards(model, problem, self.targets, 1, False, climb)
+        found = tangents(model, problem, found, Aim(problem.goal, "margin"), norm, left * classes, _PULL)
+        return shorten(model, problem, found, norm).point

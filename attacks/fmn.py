@@ -13,13 +13,16 @@ from . import norms
 from .base import Attack, Problem, check_count, check_norm, check_positive
 from .classifier import Classifier
 from .goal import Goal
+from .losses import Aim
 from .search import Evaluation, Method, State, search
 from .shorten import shorten
+from .tangents import tangents
 
 _DUAL = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
 _STEP = {"linf": 0.2, "l2": 2.0, "l1": 3.0}  # first step by default: the best of those tried on two MNIST networks
 _LAST = 0.01  # share of the first step that the last one has
 _FINEST = 1e-3  # share by which the radius changes at the end
+_WALK = 0.4  # share of the gradients that go to tangent steps in L2 and L1
 _GROWTH = 1.1  # of the radius, at least, until the boundary is first crossed
 
 
@@ -82,7 +85,11 @@ class FMN(Attack):
 
     It differs from the paper in this: the projection is the exact one onto ball and box; in L∞ a step follows the sign
     of the gradient; the loss is the cross-entropy without its saturation instead of the margin; before the first
-    crossing the radius grows by a tenth at least; the smallest perturbation is shortened at the end, without gradients.
+    crossing the radius grows by a tenth at least; in L2 and L1 two fifths of the gradients go to steps onto the tangent
+    plane of the boundary, as in FAB; the smallest perturbation is shortened at the end, without gradients.
+
+    It follows the likeliest of the wrong classes, which need not be the nearest: of several on a linear model most rows
+    come out at the optimum, in L1 a few up to half as large again.
 
     Args:
         norm: "linf", "l2" or "l1".
@@ -122,5 +129,9 @@ class FMN(Attack):
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm = norms.get(self.norm)
-        method = _Fmn(norm, self.steps, self.step_size or _STEP[self.norm], self.gamma)
-        return shorten(model, problem, search(model, problem, method, self.steps), norm).point
+        walk = 0 if self.norm == "linf" else int(_WALK * self.steps)
+        steps = self.steps - walk
+        method = _Fmn(norm, steps, self.step_size or _STEP[self.norm], self.gamma)
+        found = search(model, problem, method, steps)
+        found = tangents(model, problem, found, Aim(problem.goal, "margin"), norm, walk)
+        return shorten(model, problem, found, norm).point

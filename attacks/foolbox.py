@@ -209,7 +209,7 @@ class _Foreign(Attack):
                 built.feed(asked, x)
             _, points, success = built(asked, x, criterion, epsilons=self._eps, **extra)
         except (ValueError, NotImplementedError) as error:
-            reason = "takes no targets" if str(error) == "unsupported criterion" else " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise ValueError(f"{self.title}: {reason}") from error
         except (AssertionError, IndexError, TypeError) as error:
             raise RuntimeError(f"{self.title} broke off inside foolbox: {type(error).__name__} {error}") from error

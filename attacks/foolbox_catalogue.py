@@ -54,7 +54,7 @@ def version() -> str:
 
 
 def targetable(name: str) -> bool:
-    return not re.search("FastGradient|NewtonFool|VirtualAdversarial", name)
+    return not re.search("FastGradientAttack|NewtonFool|VirtualAdversarial", name)
 
 
 def access(name: str) -> str:

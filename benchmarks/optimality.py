@@ -133,8 +133,14 @@ def measured(model: Classifier, x: Tensor, y: Tensor, entry: Entry) -> Row:
     seconds = time.perf_counter() - started
     size = norms.get(entry.norm).size((adv - x).double())
     distances = torch.where(model.logits(adv).argmax(1) != y, size, torch.inf).numpy()
-    print(f"{entry.package} {entry.name} {entry.norm}: {seconds:.0f} s", file=sys.stderr, flush=True)
-    return Row(entry, distances, net.forwards / len(x), net.backwards / len(x), seconds)
+    row = Row(entry, distances, net.forwards / len(x), net.backwards / len(x), seconds)
+    print(
+        f"{entry.package} {entry.name} {entry.norm}: broken {np.isfinite(distances).mean():.1%}, "
+        f"median {np.median(distances):.4f}, {row.backwards:.0f} gradients, {seconds:.1f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    return row
 
 
 def table(rows: list[Row]) -> None:
@@ -167,6 +173,7 @@ def main() -> None:
         "--photographs", type=int, default=0, help="photographs for EfficientNet-Lite0; 0 leaves it out"
     )
     parser.add_argument("--norm", choices=list(norms.NORMS), help="one norm alone")
+    parser.add_argument("--only", help="attacks by name, of whichever package, with commas between: cw,ddn,fmn")
     parser.add_argument("--model", action="append", help="one model alone; may be given more than once")
     options = parser.parse_args()
     models = options.model or [
@@ -174,14 +181,20 @@ def main() -> None:
         "lenet-mnist-pgd",
         *(["efficientnet-lite0"] if options.photographs else []),
     ]
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads", flush=True)
     listed = [entry for entry in entries() if options.norm in (None, entry.norm)]
+    if options.only:
+        names = options.only.split(",")
+        listed = [entry for entry in listed if entry.name.split(",")[0] in names]
+        if not listed:
+            parser.error(f"no attack called {options.only}")
     for name in models:
         model, x, y = bed(name, options.samples, options.photographs)
         rows = [measured(model, x, y, entry) for entry in listed]
         for norm in dict.fromkeys(entry.norm for entry in listed):
             print(f"\n{name}, {norms.get(norm).symbol}, {len(x)} samples\n")
             table([row for row in rows if row.entry.norm == norm])
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

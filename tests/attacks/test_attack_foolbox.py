@@ -117,7 +117,7 @@ def test_it_runs_and_counts_and_is_repeatable(few: Trained, name: str) -> None:
 def test_a_target_is_aimed_at_or_refused_in_one_line(few: Trained, name: str) -> None:
     attack, target = short(name), (few.y + 1) % 5
     if name in UNTARGETED:
-        assert refusal(attack, few.net, few.x, few.y, target=target) == f"{attack.title}: takes no targets"
+        assert refusal(attack, few.net, few.x, few.y, target=target) == f"{attack.title} takes no targets"
     else:
         assert attack(few.net, few.x, few.y, target=target).shape == few.x.shape
 

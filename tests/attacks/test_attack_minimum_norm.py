@@ -17,16 +17,17 @@ from robustkit.attacks import DDN, EAD, FMN, Attack, CarliniWagner, Classifier, 
 from robustkit.attacks import fmn as fmn_module
 from robustkit.attacks.base import Problem
 from robustkit.attacks.search import Evaluation
-from robustkit.optimality import optimality
 
 DTYPES = (torch.float32, torch.float64)
 ATTACKS = (
-    CarliniWagner(steps=40, searches=6),
+    CarliniWagner(steps=50, searches=6),
     DDN(),
-    EAD(steps=60, step_size=0.05),
+    EAD(),
     *(FMN(norm=norm) for norm in ("linf", "l2", "l1")),
 )
-SLACK = {"cw": 1.05, "ddn": 1.01, "ead": 1.08, "fmn": 1.01}  # times the optimum
+SLACK = {"cw": 1.02, "ddn": 1.01, "ead": 1.01, "fmn": 1.01}  # times the optimum
+# Of several classes, for the row that is off the most: all but EAD follow the likeliest class, not the nearest.
+FARTHEST = {"cw-l2": 1.3, "ddn-l2": 1.3, "ead-l1": 1.01, "fmn-linf": 1.3, "fmn-l2": 1.3, "fmn-l1": 1.5}
 each = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.name}-{attack.norm}")
 
 
@@ -71,11 +72,12 @@ def test_on_a_plane_it_goes_the_distance_and_no_farther(
     assert sizes(attack, adv, p.x).max() <= want * SLACK[attack.name]
 
 
-@pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
+@pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
 @each
 def test_at_the_edge_of_the_box_it_finds_the_nearest_point_within(attack: Attack, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    w, x = torch.randn(16, dtype=torch.float64), torch.rand(12, *shape, dtype=torch.float64)
+    w = torch.randn(int(np.prod(shape)), dtype=torch.float64)
+    x = torch.rand(12, *shape, dtype=torch.float64)
     x = (1.8 * x - 0.4).clamp(0, 1)
     net = linear(torch.stack([w, -w]) / 2, torch.tensor([-w.sum() / 4, w.sum() / 4], dtype=torch.float64))
     y = net(x).argmax(1)
@@ -92,7 +94,7 @@ def test_at_the_edge_of_the_box_it_finds_the_nearest_point_within(attack: Attack
     assert float(adv.max()) <= 1
     ratios = sizes(attack, adv, x) / np.array(want)
     assert ratios.min() >= 1 - 1e-3
-    assert ratios.max() <= SLACK[attack.name] + 0.02
+    assert ratios.max() <= SLACK[attack.name]
 
 
 @each
@@ -110,9 +112,8 @@ def test_of_several_classes_it_finds_the_nearest(attack: Attack) -> None:
     assert bool((net(adv).argmax(1) != y).all())
     ratios = sizes(attack, adv, x) / distance
     assert ratios.min() >= 1 - 1e-3
-    # A gradient step follows the likelier of two classes, and in l1 a step of EAD several pixels.
-    assert np.median(ratios) <= (1.35 if attack.name == "ead" else 1.02)
-    assert ratios.max() <= 1.75
+    assert np.median(ratios) <= 1.02
+    assert ratios.max() <= FARTHEST[f"{attack.name}-{attack.norm}"]
 
 
 # Rows
@@ -154,9 +155,10 @@ def test_every_target_is_reached(attack: Attack, trained: Trained) -> None:
 def test_the_gradients_are_no_more_than_the_steps(attack: Attack, trained: Trained) -> None:
     counting = Counting(trained.net)
     attack(counting, trained.x[:8], trained.y[:8])
-    limit = getattr(attack, "steps") * getattr(attack, "searches", 1)  # noqa: B009
-    assert 0 < counting.backwards <= 8 * limit
-    assert counting.forwards <= counting.backwards + 8 * 9
+    runs = {"cw": "searches", "ead": "targets"}.get(attack.name, "")
+    assert 0 < counting.backwards <= 8 * getattr(attack, "steps") * getattr(attack, runs, 1)  # noqa: B009
+    # One to judge each last point, and those that shorten the perturbation.
+    assert counting.forwards <= counting.backwards + 8 * (8 + 2 * 5)
 
 
 def test_a_confidence_is_passed_and_costs_distance(trained: Trained) -> None:
@@ -193,7 +195,7 @@ def test_fmn_never_leaves_the_ball_of_its_radius(norm: str, trained: Trained, mo
 
     monkeypatch.setattr(fmn_module._Fmn, "advance", watched)
     FMN(norm=norm, steps=30)(trained.net, trained.x[:16], trained.y[:16])
-    assert len(seen) == 30
+    assert len(seen) == (30 if norm == "linf" else 18)  # the others are tangent steps
     assert max(seen) <= 1e-6
 
 
@@ -218,12 +220,12 @@ PEERS = {
     ),
     "ddn": (DDN(steps=50), foolbox.attacks.DDNAttack(steps=50)),
     "ead": (
-        EAD(steps=30, searches=5),
-        foolbox.attacks.EADAttack(binary_search_steps=5, steps=30, decision_rule="L1", abort_early=False),
+        EAD(steps=60, targets=5),
+        foolbox.attacks.EADAttack(binary_search_steps=5, steps=60, decision_rule="L1", abort_early=False),
     ),
-    "fmn-linf": (FMN(norm="linf", steps=50), foolbox.attacks.LInfFMNAttack(steps=50)),
-    "fmn-l2": (FMN(norm="l2", steps=50), foolbox.attacks.L2FMNAttack(steps=50)),
-    "fmn-l1": (FMN(norm="l1", steps=50), foolbox.attacks.L1FMNAttack(steps=50)),
+    "fmn-linf": (FMN(norm="linf", steps=100), foolbox.attacks.LInfFMNAttack(steps=100)),
+    "fmn-l2": (FMN(norm="l2", steps=100), foolbox.attacks.L2FMNAttack(steps=100)),
+    "fmn-l1": (FMN(norm="l1", steps=100), foolbox.attacks.L1FMNAttack(steps=100)),
 }
 
 
@@ -231,7 +233,7 @@ PEERS = {
 @pytest.mark.parametrize("peer", PEERS)
 def test_it_is_at_least_as_tight_as_foolboxs(peer: str, name: str) -> None:
     model = load_model(name, device="cpu", precision="fp32")
-    batch = next(load_data("mnist-samples").batches(model, 30, 30))
+    batch = next(load_data("mnist-samples").batches(model, 24, 24))
     x, y = batch.x, model.logits(batch.x).argmax(1)
     attack, other = PEERS[peer]
     theirs = other(foolbox.PyTorchModel(Pixels(model).eval(), bounds=(0, 1)), x, y, epsilons=None)[0]
@@ -239,11 +241,12 @@ def test_it_is_at_least_as_tight_as_foolboxs(peer: str, name: str) -> None:
     def distances(adv: Tensor) -> np.ndarray:
         return np.where(model.logits(adv).argmax(1) != y, sizes(attack, adv, x), np.inf)
 
-    found = {"ours": distances(attack(model, x, y)), "theirs": distances(theirs)}
-    assert np.isfinite(found["ours"]).sum() >= np.isfinite(found["theirs"]).sum()
-    assert np.median(found["ours"]) <= np.median(found["theirs"])
-    figures = optimality(found)
-    assert (figures["ours"] or 0) >= (figures["theirs"] or 0)
+    ours = distances(attack(model, x, y))
+    both = np.isfinite(ours) & np.isfinite(distances(theirs))
+    assert np.isfinite(ours).all()
+    assert both.mean() > 0.5
+    for figure in (np.median, np.mean):  # of what both break
+        assert figure(ours[both]) <= 1.01 * figure(distances(theirs)[both])
 
 
 @pytest.mark.parametrize(
@@ -263,6 +266,7 @@ def test_it_is_at_least_as_tight_as_foolboxs(peer: str, name: str) -> None:
         (EAD, {"norm": "l2"}),
         (EAD, {"steps": 0}),
         (EAD, {"searches": 0}),
+        (EAD, {"targets": 0}),
         (EAD, {"beta": 0}),
         (EAD, {"step_size": float("nan")}),
         (FMN, {"norm": "l0"}),
