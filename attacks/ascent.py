@@ -67,7 +67,7 @@ class _Ascent(Method[_Climb]):
             state.done = seen.margin < 0
         x, z = problem.x, state.point
         move = (self.norm.steepest if self.single else self.norm.step)(uphill, self.step, -z, 1 - z)
-        state.point = self.norm.point(x, z + move - x, self.eps)
+        state.point = self.norm.point(x, move.add_(z).sub_(x), self.eps)
         state.counts = True
 
 

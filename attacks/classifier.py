@@ -81,7 +81,7 @@ class Classifier:
         self.backwards = 0
         self.listener: Callable[[], None] | None = None
         self._depth = 0
-        self._layout = Layout(self.net)
+        self.layout = Layout(self.net)
 
     @property
     def access(self) -> str:
@@ -123,13 +123,13 @@ class Classifier:
                         module.training = False
             for parameter in trained:
                 parameter.requires_grad_(False)
-            self._layout.put()
+            self.layout.put()
             # Under a caller's autocast even the backward pass would round.
             with torch.autocast(self.device.type, enabled=False):
                 yield
         finally:
             self._depth -= 1
-            self._layout.back()
+            self.layout.back()
             for parameter in trained:
                 parameter.requires_grad_(True)
             for module, mode in modes:
@@ -186,12 +186,12 @@ class Classifier:
         self, x: Tensor, objective: Callable[[Tensor], Tensor], precision: str
     ) -> tuple[Tensor, Tensor, Tensor]:
         point = x.detach().clone() if x.is_inference() else x.detach()
-        point = self._layout.of(point).requires_grad_()
+        point = self.layout.of(point).requires_grad_()
         logits = self._answer(point, precision)
         value = objective(logits)
         if not value.requires_grad:
             raise ValueError(_NO_GRADIENT)
-        grads, columns = [], value.reshape(len(x), -1).sum(0).unbind()
+        grads, columns = [], [value.sum()] if value.dim() == 1 else value.sum(0).unbind()
         for number, column in enumerate(columns, 1):
             (grad,) = torch.autograd.grad(column, point, retain_graph=number < len(columns), allow_unused=True)
             self.backwards += len(x)
@@ -201,8 +201,8 @@ class Classifier:
     def _answer(self, x: Tensor, precision: str = "fp32") -> Tensor:
         try:
             return self._forward(x, precision)
-        except RuntimeError:
-            if not self._layout.give_up():
+        except RuntimeError as error:
+            if not self.layout.give_up(error):
                 raise
             return self._forward(x.contiguous(), precision)
 

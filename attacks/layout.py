@@ -5,6 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+_SIGNS = ("can't allocate memory", "not enough memory", "bad allocation", "bad_alloc")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a failure says that memory ran out: torch has a class for it on a GPU, and a message on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
 
 class Layout:
     """Lays a network's convolution weights out in channels_last while it is attacked, and its inputs.
@@ -44,8 +53,10 @@ class Layout:
             return x
         return x.contiguous(memory_format=torch.channels_last)
 
-    def give_up(self) -> bool:
-        """After a failure: whether there is anything left to give up."""
+    def give_up(self, error: BaseException) -> bool:
+        """After a failure: whether there is anything left to give up that may have caused it."""
+        if out_of_memory(error):
+            return False
         given, self.wanted = self.wanted, False
         self.back()
         return given

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from adaptors import Counted
 from torch import Tensor, nn
 
 from robustkit import load_data, load_model
@@ -30,25 +31,6 @@ from robustkit.attacks.registry import ATTACKS
 from robustkit.optimality import optimality
 
 STEPS, SEARCHES = 100, 9
-
-
-class Pixels(nn.Module):
-    """The model for other packages: pixels in, logits out; counts what goes through it and back."""
-
-    def __init__(self, model: Classifier) -> None:
-        super().__init__()
-        self.model, self.net = model, model.net
-        self.forwards = self.backwards = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.forwards += len(x)
-        logits: Tensor = self.net(self.model._normalised(x))
-        if logits.requires_grad:
-            logits.register_hook(self._back)
-        return logits
-
-    def _back(self, gradient: Tensor) -> None:
-        self.backwards += len(gradient)
 
 
 Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -125,9 +107,7 @@ def entries() -> list[Entry]:
 
 
 def measured(model: Classifier, x: Tensor, y: Tensor, entry: Entry) -> Row:
-    net = Pixels(model).eval()
-    for parameter in net.parameters():
-        parameter.requires_grad_(False)  # the peers do not; their seconds gain by it
+    net = Counted(model)
     started = time.perf_counter()
     adv = entry.run(net, x.clone(), y).detach().clamp(0, 1)
     seconds = time.perf_counter() - started

@@ -28,6 +28,7 @@ def made(record: AuditRecord) -> list[Fact]:
         ("Seed", str(run.seed)),
         ("Device", f"{run.device}, {run.threads} threads, batches of {run.batch_size}"),
         ("Precision", f"gradients in {run.precision}, verdicts in fp32"),
+        *([("Prepared", run.prepared)] if run.prepared else []),
         ("Took", words.duration(run.seconds)),
         ("Made", words.moment(run.created)),
         ("Versions", f"robustkit {run.robustkit}, torch {run.torch}, Python {run.python}"),

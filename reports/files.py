@@ -15,11 +15,24 @@ def write(record: AuditRecord, directory: str | os.PathLike[str]) -> Path:
     The comparisons' PNG files are read from `directory`, where the audit has put them.
     """
     folder = Path(directory)
-    return _write(record, folder, folder)
+    text = record.to_json()
+    # From what was read back: never leave a report that could not be.
+    return _write(AuditRecord.from_json(text), text, folder, folder)
 
 
 def read(path: str | os.PathLike[str]) -> AuditRecord:
     """The record in a report.json; RecordError says in one sentence why it cannot be read."""
+    return _read(path)[0]
+
+
+def redraw(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
+    """Draw a report again from its report.json, beside it or into `out`; returns the page's path."""
+    source = Path(path).parent
+    return _write(*_read(path), source if out is None else Path(out), source)
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[AuditRecord, str]:
+    """The record in a report.json, and the text itself."""
     try:
         text = Path(path).read_bytes().decode("utf-8")
     except UnicodeDecodeError:
@@ -27,23 +40,16 @@ def read(path: str | os.PathLike[str]) -> AuditRecord:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise RecordError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     try:
-        return AuditRecord.from_json(text)
+        return AuditRecord.from_json(text), text
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
 
 
-def redraw(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
-    """Draw a report again from its report.json, beside it or into `out`; returns the page's path."""
-    source = Path(path).parent
-    return _write(read(path), source if out is None else Path(out), source)
-
-
-def _write(record: AuditRecord, folder: Path, pictures: Path) -> Path:
+def _write(record: AuditRecord, text: str, folder: Path, pictures: Path) -> Path:
+    """The files of a record, `text` its JSON."""
     from . import html, junit, markdown, view
     from .pictures import PictureSource
 
-    text = record.to_json()
-    record = AuditRecord.from_json(text)  # never leave a report that could not be read back
     contents = {
         "report.json": text,
         "junit.xml": junit.render(record),

@@ -7,12 +7,12 @@ does not exist is null. A digest over the whole content shows a file that was ed
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass, field
 from typing import Self
 
 from .decode import build, digest_of, strict_json
+from .encode import laid_out, plain
 from .figures import Rate, Spread
 
 VERSION = 2
@@ -62,6 +62,7 @@ class RunInfo:
     python: str
     platform: str
     threads: int
+    prepared: str = ""  # what was done to the model for speed, and how far its logits moved
 
 
 @dataclass(frozen=True)
@@ -218,10 +219,14 @@ class AuditRecord:
 
     def to_json(self) -> str:
         """The record as JSON text, with a digest of its content."""
-        plain = json.dumps(dataclasses.asdict(self), ensure_ascii=False, allow_nan=False)
-        # A file name that is not UTF-8 reaches Python with lone surrogates, which no UTF-8 file can hold.
-        body = json.loads(plain.encode("utf-8", "replace"))
-        return json.dumps({**body, "digest": digest_of(body)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        body = plain(self)
+        try:
+            digest = digest_of(body)
+        except UnicodeEncodeError:
+            # A file name that is not UTF-8 reaches Python with lone surrogates, which no UTF-8 file can hold.
+            body = json.loads(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
+            digest = digest_of(body)
+        return laid_out({**body, "digest": digest}) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -14,14 +14,16 @@ from robustkit.attacks.trace import Trace
 from robustkit.judge import judge
 from robustkit.ledger import TOLERANCE, Tally
 from robustkit.plan import Plan
+from robustkit.room import Room
 from robustkit.rows import Found, Rows
 
 
 class Attacker:
     """Runs the attacks of a plan and fills their tallies."""
 
-    def __init__(self, plan: Plan, tallies: list[Tally]) -> None:
+    def __init__(self, plan: Plan, tallies: list[Tally], room: Room) -> None:
         self.plan = plan
+        self.room = room
         self.tallies = tallies
         self.norm = norms.get(plan.norm)
         self.fitted: dict[tuple[int, float | None], Attack] = {}
@@ -29,18 +31,22 @@ class Attacker:
     def fit(self, place: int) -> None:
         """Let an attack that makes one change for all samples look at them, at each ε; the others need not."""
         tally, model = self.tallies[place], self.plan.model
-        started, before = time.monotonic(), (model.forwards, model.backwards)
+        started = time.monotonic()
         for eps in self._stages(tally.attack):
             sized = tally.attack if eps is None else tally.attack.at(eps)
-            self.fitted[place, eps] = sized.fitted(model, self._right, self.plan.seed)
-        tally.forwards += model.forwards - before[0]
-        tally.backwards += model.backwards - before[1]
+            made: list[Attack] = []
+            while not made:
+                before = model.forwards, model.backwards
+                made = self.room.attempt(self.room.rows, sized.fitted, model, self._right, self.plan.seed)
+            self.fitted[place, eps] = made[0]
+            tally.forwards += model.forwards - before[0]
+            tally.backwards += model.backwards - before[1]
         tally.seconds += time.monotonic() - started
 
     def _right(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """A fresh pass over the samples that the model gets right."""
         model = self.plan.model
-        for batch in self.plan.data.batches(model, self.plan.batch_size, self.plan.samples):
+        for batch in self.plan.data.batches(model, self.room.rows, self.plan.samples):
             x, y = batch.x.to(model.device), batch.y.to(model.device)
             right = (model.logits(x).argmax(1) == y).nonzero().squeeze(1)
             if len(right):
@@ -50,24 +56,30 @@ class Attacker:
         return list(self.plan.eps) if attack.ball and not attack.minimum_norm else [None]
 
     def run(self, place: int, rows: Rows) -> Found:
-        """Run one attack on the rows of a batch, over the grid if it is budgeted, and judge every point."""
+        """Run one attack on the rows of a batch, over the grid if it is budgeted, and judge every point.
+
+        What an attempt that ran out of memory took is in the seconds, not in the queries.
+        """
+        started = time.monotonic()
+        parts = self.room.parts(len(rows.x), lambda part: self._run(place, rows.part(part)))
+        self.tallies[place].seconds += time.monotonic() - started
+        return Found.joined(parts)
+
+    def _run(self, place: int, rows: Rows) -> Found:
         model, tally = self.plan.model, self.tallies[place]
         attack, found = tally.attack, Found.none(len(rows.x), len(self.plan.eps))
         left = torch.arange(len(rows.x), device=rows.x.device)
-        started, forwards, backwards = time.monotonic(), 0, 0
-        reached = aimed = 0
-        inherited = [0] * len(self.plan.eps)
         for stage, eps in enumerate(self._stages(attack)):
             if eps is not None:
-                inherited[stage] = len(rows.x) - len(left)
+                found.inherited[stage] = len(rows.x) - len(left)
             if not len(left):
                 continue
             part = rows.take(left)
             trace = self._trace(tally, len(left), eps)
             before = model.forwards, model.backwards
             points = self.points(self.sized(place, eps), part, trace)
-            forwards += model.forwards - before[0]
-            backwards += model.backwards - before[1]
+            found.forwards += model.forwards - before[0]
+            found.backwards += model.backwards - before[1]
             wrong, there = judge(model, self.norm, attack, eps, part, points, left, found)
             if trace is not None:
                 self._note(found, trace, left.cpu())
@@ -75,16 +87,9 @@ class Attacker:
             if part.targets is not None:
                 aiming = part.targets != part.y
                 gone = torch.where(aiming, there, wrong)
-                aimed += int(aiming.sum()) if stage == 0 else 0
-                reached += int((there & aiming).sum())
+                found.aimed += int(aiming.sum()) if stage == 0 else 0
+                found.reached += int((there & aiming).sum())
             left = left[~gone]
-        tally.attacked += len(rows.x)
-        tally.forwards += forwards
-        tally.backwards += backwards
-        tally.seconds += time.monotonic() - started
-        tally.inherited = [old + new for old, new in zip(tally.inherited, inherited, strict=True)]
-        tally.aimed += aimed
-        tally.reached += reached
         return found
 
     def _trace(self, tally: Tally, rows: int, eps: float | None) -> Trace | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from robustkit.ledger import TOLERANCE, Ledger, Tally, spread
 from robustkit.models import LoadedModel
 from robustkit.plan import LEAST_LIKELY, Plan, Watch, make_plan, target_name
 from robustkit.reports import AuditRecord, DataInfo, Skipped
+from robustkit.room import Room
 from robustkit.rows import Found, Rows
 
 _LEVEL = 1 / 255  # of an 8-bit picture
@@ -61,7 +63,8 @@ def audit(
         seed: of all random draws; a sample's draws depend on (seed, sample id) alone.
         norm: "linf", "l2" or "l1", in which distances are measured; by default that of the budgeted attacks.
         samples: how many to judge; all by default.
-        batch_size: samples at a time; by default what fits pictures of this size.
+        batch_size: samples at a time; by default what suits pictures of this size. It is halved, and what was under way
+            done again, whenever memory runs out.
         target: a class (index or name) or "least-likely" for targeted attacks. A sample of that very class is
             attacked untargeted.
         surrogates: other models of the same classes. Points made on each are tried on the model, and the record tells
@@ -102,8 +105,9 @@ class _Run:
         self.plan = plan
         self.norm = norms.get(plan.norm)
         self.ledger = Ledger(plan.eps, [self._tally(attack) for attack in plan.attacks])
-        self.attacker = Attacker(plan, self.ledger.tallies)
-        self.exchange = Exchange(plan) if plan.surrogates else None
+        self.room = Room(plan.batch_size)
+        self.attacker = Attacker(plan, self.ledger.tallies, self.room)
+        self.exchange = Exchange(plan, self.room) if plan.surrogates else None
         self.started = time.monotonic()
         self.total = min(len(plan.data), plan.samples or len(plan.data))
         self.stage, self.done, self.base = "", 0, 0
@@ -124,8 +128,9 @@ class _Run:
                     self.attacker.fit(place)
             batches = plan.data.batches(plan.model, plan.batch_size, plan.samples)
             self._enter("reading the pictures", 0)
-            for batch in batches:
-                self._batch(batch)
+            with closing(batches):
+                for batch in batches:
+                    self._batch(batch)
         finally:
             plan.model.listener = listener
 
@@ -139,8 +144,8 @@ class _Run:
     def _batch(self, batch: Batch) -> None:
         plan, ledger, device = self.plan, self.ledger, self.plan.model.device
         self._enter("clean accuracy", len(ledger))
-        x, y = batch.x.to(device), batch.y.to(device)
-        logits = plan.model.logits(x)
+        x, y = batch.x.to(device, non_blocking=True), batch.y.to(device)
+        logits = torch.cat(self.room.parts(len(x), lambda part: plan.model.logits(x[part])))
         confidence, predicted = logits.softmax(1).max(1)
         right = (predicted == y).nonzero().squeeze(1)
         ledger.extend(batch.ids.tolist(), batch.names, batch.y.tolist(), predicted.tolist(), confidence.tolist())
@@ -225,7 +230,7 @@ class _Run:
             target=target_name(model, plan.target),
             model=plan.model_info(model),
             data=DataInfo(plan.data.name, plan.data.title, len(plan.data), skipped),
-            run=plan.run_info(time.monotonic() - self.started),
+            run=plan.run_info(time.monotonic() - self.started, self.room.rows),
             clean=ledger.clean(),
             clean_confidence=spread(np.asarray(ledger.confidences)),
             worst_case=ledger.curve(worst[:judged]),

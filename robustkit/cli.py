@@ -21,7 +21,7 @@ import click
 
 from robustkit import __version__
 from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError, RobustkitError
-from robustkit.options import CONFIG_ONLY, preset_or_attacks, read_config
+from robustkit.options import CONFIG_ONLY, BatchSize, preset_or_attacks, read_config
 from robustkit.signals import Interrupt, handled
 
 
@@ -92,6 +92,7 @@ _model = [
     click.option("--arch", help="Architecture of a state dict, such as resnet18."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     click.option("--precision", default="auto", show_default=True, help="Of gradients: auto, fp32 or bf16."),
+    click.option("--prepare/--no-prepare", default=True, show_default=True, help="Fold batch norm into convolutions."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random draws."),
     click.option(
         "--config",
@@ -115,7 +116,7 @@ def _with(options: list[Callable[[_Command], _Command]]) -> Callable[[_Command],
     return add
 
 
-def _load_model(context: click.Context, name: str, arch: str | None, device: str, precision: str) -> Any:
+def _load_model(context: click.Context, name: str, arch: str | None, device: str, precision: str, prepare: bool) -> Any:
     from robustkit.memory import keep_freed
     from robustkit.models import load_model
 
@@ -125,7 +126,7 @@ def _load_model(context: click.Context, name: str, arch: str | None, device: str
     size = extra.get("size")
     if isinstance(size, list):
         extra["size"] = tuple(size)
-    return load_model(name, arch=arch, device=device, precision=precision, **extra)
+    return load_model(name, arch=arch, device=device, precision=precision, prepare=prepare, **extra)
 
 
 @main.command()
@@ -136,7 +137,9 @@ def _load_model(context: click.Context, name: str, arch: str | None, device: str
 @click.option("--norm", default="linf", show_default=True, help="linf, l2 or l1.")
 @click.option("--eps", metavar="LIST", help="ε grid in pixel units of [0,1], such as 1/255,4/255.")
 @click.option("--samples", type=click.IntRange(1), help="Judge this many; all by default.")
-@click.option("--batch-size", type=click.IntRange(1), help="Samples at a time; by default what fits the pictures.")
+@click.option(
+    "--batch-size", type=BatchSize(1), default="auto", show_default=True, help="Samples at a time; halved if need be."
+)
 @click.option("--target", metavar="CLASS", help="Targeted: a class by name or number, or least-likely.")
 @click.option(
     "--surrogate", multiple=True, metavar="MODEL", help="Also try points made on this model; may be repeated."
@@ -154,6 +157,7 @@ def audit(
     arch: str | None,
     device: str,
     precision: str,
+    prepare: bool,
     seed: int,
     config: str | None,
     data: str | None,
@@ -188,8 +192,8 @@ def audit(
     attacks = [settings.parse_attack(spec, norm) for spec in specs]
     floors = settings.parse_floors(fail_under, norm, grid)
     old = _baseline(baseline, max_drop)
-    subject = _load_model(context, model, arch, device, precision)
-    others = [load_model(name, device=device, precision=precision) for name in surrogate]
+    subject = _load_model(context, model, arch, device, precision, prepare)
+    others = [load_model(name, device=device, precision=precision, prepare=prepare) for name in surrogate]
     pictures = load_data(data if data is not None else _samples_for(model))
     if old is not None:
         count = min(len(pictures), samples or len(pictures))
@@ -272,6 +276,7 @@ def compare(
     arch: str | None,
     device: str,
     precision: str,
+    prepare: bool,
     seed: int,
     config: str | None,
     attack: str,
@@ -289,7 +294,7 @@ def compare(
     settings.check_norm(norm)
     radius = settings.parse_eps(eps, norm)
     method = settings.parse_attack(attack, norm)
-    subject = _load_model(context, model, arch, device, precision)
+    subject = _load_model(context, model, arch, device, precision, prepare)
     with made(Path(out)) as folder:
         comparison, figure = compare_picture(subject, Path(image), method, radius, target, seed, folder)
     terminal.show_comparison(comparison, figure)
@@ -310,17 +315,24 @@ def models() -> None:
 def attacks(name: str | None) -> None:
     """List the attacks, or tell all about one; NAME foolbox lists those that run as foolbox:NAME."""
     from robustkit import listing
+    from robustkit.catalogue import catalogue, entry_of
+
+    ours = catalogue()
+    if name is None:
+        listing.show_attacks(ours.values())
+        click.echo("\nfoolbox:NAME runs any attack of foolbox; robustkit attacks foolbox lists them")
+        return
+    if name in ours:
+        listing.show_attack(ours[name])
+        return
+    # What is foolbox's, and what there is not, comes with torch, which takes seconds.
     from robustkit.attacks.foolbox import foolbox_attack, foolbox_names
-    from robustkit.attacks.registry import ATTACKS
     from robustkit.config import attack_kind
 
-    if name is None:
-        listing.show_attacks(ATTACKS.values())
-        click.echo("\nfoolbox:NAME runs any attack of foolbox; robustkit attacks foolbox lists them")
-    elif name == "foolbox":
-        listing.show_attacks(dict.fromkeys(map(foolbox_attack, foolbox_names())))
+    if name == "foolbox":
+        listing.show_attacks(map(entry_of, dict.fromkeys(map(foolbox_attack, foolbox_names()))))
     else:
-        listing.show_attack(attack_kind(name))
+        listing.show_attack(entry_of(attack_kind(name)))
 
 
 @main.command()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from robustkit.attacks import MIFGSM
 from robustkit.plan import Plan
 from robustkit.reports import Rate, Transfer
+from robustkit.room import Room
 from robustkit.rows import Rows
 
 
@@ -18,8 +20,9 @@ class Exchange:
     one of them gets right, so that what is wrong afterwards is the points' doing.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, room: Room) -> None:
         self.plan = plan
+        self.room = room
         self.models = [plan.model, *plan.surrogates]
         self.eps = max(plan.eps)
         self.attack = MIFGSM(norm=plan.norm, eps=self.eps, steps=20, early_stop=False)
@@ -29,17 +32,24 @@ class Exchange:
 
     def add(self, rows: Rows) -> None:
         """Make points for the rows on each model and try them on all."""
+        for samples, wrong in self.room.parts(len(rows.x), lambda part: self._tried(rows.part(part))):
+            self.samples += samples
+            self.wrong += wrong
+
+    def _tried(self, rows: Rows) -> tuple[int, Tensor]:
+        """How many rows all models have right, and how many each maker's points make each model get wrong."""
+        wrong = torch.zeros_like(self.wrong)
         right = torch.ones(len(rows.x), dtype=torch.bool, device=rows.x.device)
         for model in self.models[1:]:
             right &= model.logits(rows.x).argmax(1) == rows.y
         part = rows.take(right.nonzero().squeeze(1))
-        self.samples += len(part.x)
         if not len(part.x):
-            return
+            return 0, wrong
         for row, maker in enumerate(self.makers):
             points = self.attack(maker, part.x, part.y, ids=part.ids, seed=self.plan.seed)
             for column, judge in enumerate(self.models):
-                self.wrong[row, column] += int((judge.logits(points).argmax(1) != part.y).sum())
+                wrong[row, column] = int((judge.logits(points).argmax(1) != part.y).sum())
+        return len(part.x), wrong
 
     def result(self) -> list[Transfer]:
         rates = [[Rate.of(int(count), self.samples) for count in row] for row in self.wrong]

@@ -52,6 +52,12 @@ class Tally:
             count[0] += int(broken.sum())
             count[1] += len(broken)
         self.outside += found.outside
+        self.attacked += len(rows)
+        self.forwards += found.forwards
+        self.backwards += found.backwards
+        self.reached += found.reached
+        self.aimed += found.aimed
+        self.inherited = [old + new for old, new in zip(self.inherited, found.inherited, strict=True)]
         columns: list[tuple[array[float] | array[int], np.ndarray, float]] = [
             (column, found.arrived[:, place].numpy(), -1) for place, column in enumerate(self.arrived)
         ]

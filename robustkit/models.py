@@ -10,7 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.classifier import Classifier
+from robustkit import engines
+from robustkit.attacks.classifier import PRECISIONS, Classifier
+from robustkit.engines import Prepared
 from robustkit.errors import ConfigError, ModelError
 from robustkit.loading.names import model_names, one_line
 from robustkit.loading.parts import find_parts
@@ -29,6 +31,7 @@ class LoadedModel(Classifier):
         num_classes: K, the length of a row of logits.
         parameters: how many weights it has.
         digest: SHA-256 (hex) of the weights, of the whole file for TorchScript and `.pt2`.
+        prepared: what was done to it for speed; `parameters` and `digest` are those from before.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class LoadedModel(Classifier):
         self.num_classes = num_classes
         self.parameters = sum(parameter.numel() for parameter in net.parameters())
         self.digest = digest or _digest(net.state_dict())
+        self.prepared = Prepared()
 
 
 def load_model(
@@ -65,6 +69,7 @@ def load_model(
     labels: Sequence[str] | None = None,
     device: str = "auto",
     precision: str = "auto",
+    prepare: bool = True,
 ) -> LoadedModel:
     """The model called `name`, its normalisation folded in.
 
@@ -80,13 +85,17 @@ def load_model(
         size: input side in pixels, or (height, width).
         labels: class names, in order.
         device: "auto" (CUDA if there is one), or torch's name of one.
-        precision: of gradients: "fp32", "bf16", or "auto": bf16 where the device computes in it natively.
+        precision: of gradients: "fp32", "bf16", or "auto": whichever a short trial finds to be faster, so that two runs
+            may differ; a gate that must not move by a single sample names it. Verdicts are in fp32.
+        prepare: fold batch norm into the convolutions before it; that the logits stay the same is checked.
 
     Raises:
         ModelError: unknown name, a file that is no model, weights that do not fit, no logits.
         ConfigError: an option that is out of range or does not apply.
     """
     name = os.fspath(name)
+    if precision not in ("auto", *PRECISIONS):
+        raise ConfigError(f"precision is auto, fp32 or bf16, not {precision!r}")
     place = _device(device)
     side = _size(size)
     parts = find_parts(name, arch, side, mean is None and std is None, place)
@@ -109,12 +118,17 @@ def load_model(
             mean=parts.mean if mean is None else mean,
             std=parts.std if std is None else std,
             labels=parts.labels,
-            precision=_precision(precision, place),
+            precision="fp32" if precision == "auto" else precision,
         )
     except (ValueError, TypeError) as error:
         raise ConfigError(one_line(error)) from None
     if parts.probe:
         _probe(model, parts.channels, place)
+    shape = (model.preprocess.channels, *model.preprocess.size)
+    try:
+        model.prepared = engines.prepare(model, shape, prepare, precision)
+    except ValueError as error:
+        raise ModelError(one_line(error)) from None
     return model
 
 
@@ -167,19 +181,6 @@ def _device(name: str) -> torch.device:
     except Exception as error:  # torch raises assertion, runtime and not-implemented errors alike
         raise ConfigError(f"device {name!r} cannot be used ({one_line(error)}): take auto or cpu") from None
     return place
-
-
-def _precision(name: str, place: torch.device) -> str:
-    if name not in ("auto", "fp32", "bf16"):
-        raise ConfigError(f"precision is auto, fp32 or bf16, not {name!r}")
-    if name != "auto":
-        return name
-    if place.type == "cuda":
-        native = torch.cuda.get_device_capability(place) >= (8, 0)
-    else:
-        tests = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
-        native = place.type == "cpu" and any(test() for test in tests if test)
-    return "bf16" if native else "fp32"
 
 
 def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

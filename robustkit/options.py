@@ -27,8 +27,19 @@ _EXAMPLES = {
 }
 _KINDS: dict[str, tuple[Any, str]] = {
     "integer range": (int, "a whole number"),
+    "batch size": (int | str, "a whole number or auto"),
+    "boolean": (bool, "true or false"),
     "float": (int | float, "a number"),
 }
+
+
+class BatchSize(click.IntRange):
+    """A whole number, or "auto", which is None."""
+
+    name = "batch size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "auto" else super().convert(value, param, ctx)
 
 
 def _each(value: Any, kind: Any) -> bool:
@@ -65,7 +76,7 @@ def read_config(context: click.Context, _: click.Parameter, path: str | None) ->
                 raise ConfigError(f"--config {path}: {key} must be a text or a list of them")
         else:
             kind, what = _KINDS.get(known[name].type.name, (str | int | float, "one value"))
-            if isinstance(value, bool) or not isinstance(value, kind):
+            if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
                 raise ConfigError(f"--config {path}: {key} must be {what}, got {value!r}")
         options[name] = value
     context.default_map = options

@@ -61,13 +61,13 @@ class Plan:
             digest=model.digest,
         )
 
-    def run_info(self, seconds: float) -> RunInfo:
+    def run_info(self, seconds: float, batch_size: int) -> RunInfo:
         return RunInfo(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=seconds,
             command=self.command,
             seed=self.seed,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             device=str(self.model.device),
             precision=self.model.precision,
             robustkit=robustkit.__version__,
@@ -75,6 +75,7 @@ class Plan:
             python=platform.python_version(),
             platform=platform.platform(),
             threads=torch.get_num_threads(),
+            prepared=str(self.model.prepared),
         )
 
 
@@ -144,13 +145,19 @@ def make_plan(
         norm,
         seed,
         samples,
-        batch_size or max(1, min(256, _BATCH_FLOATS // values)),
+        batch_size or _batch_size(values, model.device),
         _target(model, target),
         others,
         None if out is None else Path(out) / "comparisons",
         watch or (lambda *_: None),
         command,
     )
+
+
+def _batch_size(values: int, device: torch.device) -> int:
+    """Samples at a time: on the CPU more are no faster; a GPU takes as many as fit, so it is tried with many."""
+    times = 1 if device.type == "cpu" else 16
+    return max(1, min(256 * times, _BATCH_FLOATS * times // values))
 
 
 def with_transfers(attacks: Sequence[Attack], surrogates: Sequence[LoadedModel], norm: str) -> list[Attack]:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
+
+_COLUMNS = ("broken", "distances", "rms", "predictions", "confidences", "arrived")
+_COUNTS = ("outside", "forwards", "backwards", "reached", "aimed")
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,14 @@ class Rows:
         host = keep.cpu()
         return Rows(self.x[keep], self.y[keep], targets, self.ids[host], self.places[host])
 
+    def part(self, part: slice) -> Rows:
+        targets = None if self.targets is None else self.targets[part]
+        return Rows(self.x[part], self.y[part], targets, self.ids[part], self.places[part])
+
 
 @dataclass
 class Found:
-    """What one attack did to the rows of a batch; on the CPU."""
+    """What one attack did to the rows of a batch, and what it asked of the model for it; on the CPU."""
 
     broken: Tensor
     distances: Tensor
@@ -38,6 +47,11 @@ class Found:
     arrived: Tensor  # int64 [rows, ε], queries after which a row was broken within each ε; -1 where it was not
     cells: dict[tuple[str, str], Tensor] = field(default_factory=dict)  # bool [rows], by variant and level
     outside: int = 0  # points that left ball or box and so were not counted
+    forwards: int = 0
+    backwards: int = 0
+    reached: int = 0  # of the target
+    aimed: int = 0  # rows attacked with a target
+    inherited: list[int] = field(default_factory=list)  # per ε, rows not attacked since a smaller one broke them
 
     @classmethod
     def none(cls, rows: int, grid: int) -> Found:
@@ -50,4 +64,24 @@ class Found:
             empty.clone(),
             {},
             torch.full((rows, grid), -1),
+            inherited=[0] * grid,
         )
+
+    @classmethod
+    def joined(cls, parts: list[Found]) -> Found:
+        """What was found in the parts of a batch, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        starts = accumulate((len(part.broken) for part in parts), initial=0)
+        points = {
+            start + row: point for start, part in zip(starts, parts, strict=False) for row, point in part.points.items()
+        }
+        untried = [torch.zeros_like(part.broken) for part in parts]
+        cells = {
+            cell: torch.cat([part.cells.get(cell, none) for part, none in zip(parts, untried, strict=True)])
+            for cell in dict.fromkeys(cell for part in parts for cell in part.cells)
+        }
+        whole: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in _COLUMNS}
+        whole |= {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
+        inherited = [sum(each) for each in zip(*(part.inherited for part in parts), strict=True)]
+        return cls(**whole, points=points, cells=cells, inherited=inherited)

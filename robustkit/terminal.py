@@ -54,6 +54,8 @@ def summarise(record: AuditRecord, out: Path) -> None:
         if attack.kind == "free":
             held = Rate.of(attack.success.total - attack.success.count, len(record.samples.ids))
             _line(console, Text(f"accuracy under {attack.title}: {_rate(held)}"))
+    if record.run.prepared:
+        _line(console, Text(f"the model: {record.run.prepared}", style="dim"))
     if record.data.skipped:
         count = len(record.data.skipped)
         _line(console, Text(f"{count} file{'s' * (count > 1)} could not be read; the report names what and why"))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
+from threading import Event
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from robustkit.errors import DataError
+from robustkit.loading.ahead import ahead
 from robustkit.loading.classes import Answers
 from robustkit.loading.pictures import Preprocess
 
@@ -43,6 +46,9 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+_Read = tuple[Batch | None, list[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -78,10 +84,12 @@ class Data(ABC):
             DataError: the classes or the size do not match the model's.
         """
 
-    def batches(self, model: Asks, batch_size: int, samples: int | None = None) -> Iterator[Batch]:
-        """The first `samples` good ones (None: all), read as they are asked for, `batch_size` at a time.
+    def batches(self, model: Asks, batch_size: int, samples: int | None = None) -> Generator[Batch, None, None]:
+        """The first `samples` good ones (None: all), `batch_size` at a time.
 
-        A sample that cannot be read is left out and noted in `skipped`.
+        They are read when the first batch is asked for; from then on the next batch is read in a thread while the
+        caller is busy with the last. A sample that cannot be read is left out and noted in `skipped` when its batch is
+        handed over. For a model on a GPU the pictures lie in pinned memory, from where they are copied to it at once.
 
         Raises:
             DataError: see `resolve`, at once; while streaming, when not a single sample could be read.
@@ -90,35 +98,68 @@ class Data(ABC):
         if batch_size < 1 or (samples is not None and samples < 1):
             raise ValueError(f"batch_size and samples must be at least 1, got {batch_size} and {samples}")
         self.skipped = []
-        return self._stream(self.resolve(model), batch_size, samples)
+        place: torch.device | None = getattr(model, "device", None)
+        pinned = place if place is not None and place.type == "cuda" else None
+        left = Event()
+        return self._stream(_read(self.resolve(model), batch_size, samples, pinned, left), left)
 
-    def _stream(self, listing: Callable[[], Iterator[Sample]], batch_size: int, samples: int | None) -> Iterator[Batch]:
+    def _stream(self, read: Generator[_Read, None, None], left: Event) -> Generator[Batch, None, None]:
         skipped = self.skipped
         good = 0
-        held: list[tuple[Tensor, int, int, str]] = []
-        for number, sample in enumerate(listing()):
+        with closing(ahead(read)) as coming:
             try:
-                x, y = sample.read()
-            except DataError as error:
-                skipped.append((sample.name, str(error)))
-                continue
-            held.append((x, y, number, sample.name))
-            good += 1
-            if len(held) == batch_size:
-                yield _batch(held)
-                held = []
-            if good == samples:
-                break
-        if held:
-            yield _batch(held)
+                for batch, bad in coming:
+                    skipped += bad
+                    if batch is not None:
+                        good += len(batch)
+                        yield batch
+            finally:
+                left.set()
         if not good:
             first = f": {skipped[0][1]}" if skipped else ""
             raise DataError(f"{self.name}: none of the {len(skipped)} samples can be read{first}")
 
 
-def _batch(held: Sequence[tuple[Tensor, int, int, str]]) -> Batch:
-    x, y, ids, names = zip(*held, strict=True)
-    return Batch(torch.stack(x), torch.tensor(y), torch.tensor(ids), list(names))
+def _read(
+    listing: Callable[[], Iterator[Sample]],
+    batch_size: int,
+    samples: int | None,
+    pinned: torch.device | None,
+    left: Event,
+) -> Generator[_Read, None, None]:
+    """Batches, each with what was skipped on the way to it; None in place of the last if only such is left.
+
+    Stops between two samples once `left` is set: nobody waits for the batch any more.
+    """
+    good = 0
+    held: list[tuple[Tensor, int, int, str]] = []
+    skipped: list[tuple[str, str]] = []
+    for number, sample in enumerate(listing()):
+        if left.is_set():
+            return
+        try:
+            x, y = sample.read()
+        except DataError as error:
+            skipped.append((sample.name, str(error)))
+            continue
+        held.append((x, y, number, sample.name))
+        good += 1
+        if len(held) == batch_size:
+            yield _batch(held, pinned), skipped
+            held, skipped = [], []
+        if good == samples:
+            break
+    if held or skipped:
+        yield _batch(held, pinned) if held else None, skipped
+
+
+def _batch(held: Sequence[tuple[Tensor, int, int, str]], pinned: torch.device | None) -> Batch:
+    pictures, y, ids, names = zip(*held, strict=True)
+    x = torch.stack(pictures)
+    if pinned is not None:
+        with torch.cuda.device(pinned):
+            x = x.pin_memory()
+    return Batch(x, torch.tensor(y), torch.tensor(ids), list(names))
 
 
 def round_robin(items: Sequence[Item], key: Callable[[Item], Hashable]) -> list[Item]:

@@ -184,7 +184,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(tmp_path: Path) -> None
 
     few, many = most(200), most(5000)
     assert few > 20 * 784
-    assert many < few + 5 * 784  # 4,800 samples more
+    assert many < few + 25 * 784  # 4,800 samples more; the next 20 may be there already
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from audit_tools import Cli
 
-from robustkit import reports
+from robustkit import catalogue, reports
 from robustkit.attacks import norms
 from robustkit.attacks.registry import ATTACKS
 from robustkit.config import DEFAULT_ATTACKS, PRESETS, attack_kind, parse_attack, preset_attacks
@@ -89,6 +89,10 @@ def test_an_attack_takes_the_audits_norm_where_it_can(name: str, norm: str) -> N
 
 
 # The listing
+
+
+def test_the_catalogue_is_current() -> None:
+    assert catalogue.FILE.read_text("utf-8") == catalogue.current(), "run python -m robustkit.catalogue"
 
 
 def test_every_attack_is_listed_with_what_it_sees_and_finds(cli: Cli) -> None:

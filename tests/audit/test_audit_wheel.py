@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DATA = {
+    "robustkit/catalogue.json",
     "robustkit/reports/schema.json",
     "robustkit/zoo/lenet-mnist.safetensors",
     "robustkit/zoo/lenet-mnist-pgd.safetensors",

@@ -66,7 +66,9 @@ def test_another_input_size_pads_as_the_network_would_at_that_size(lite0: Loaded
     assert small.preprocess.size == (96, 96)
     assert small.preprocess.resize == 110
     net = EfficientNet.from_name("efficientnet-lite0", image_size=None).eval()  # pads at each call
-    net.load_state_dict(lite0.net.state_dict())
+    net.load_state_dict(
+        load_model("efficientnet-lite0", device="cpu", precision="fp32", prepare=False).net.state_dict()
+    )
     x = torch.rand(2, 3, 96, 96)
     with torch.no_grad():
         expected = net((x - 127 / 255) / (128 / 255))

@@ -6,10 +6,12 @@ import dataclasses
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from report_factory import build, draw_pictures
+from report_suite import suite
 
 from robustkit.reports import AuditRecord, Rate, RecordError, html, read, redraw, write
 
@@ -95,6 +97,15 @@ def test_ten_thousand_samples_make_a_small_page(tmp_path: Path) -> None:
     page = write(record, tmp_path).read_text("utf-8")
     assert len(page) < 1_000_000
     assert "The 200 weakest of 10,000 samples" in page
+
+
+def test_a_suite_on_ten_thousand_samples_is_drawn_in_time(tmp_path: Path) -> None:
+    record = suite(10_000)
+    draw_pictures(record, tmp_path)
+    started = time.process_time()  # not by the clock: others run beside the tests
+    page = write(record, tmp_path)
+    assert time.process_time() - started < 3  # 1.2 s on the machine this was written on
+    assert page.stat().st_size < 5_000_000
 
 
 def test_large_pictures_are_left_out_with_a_note(tmp_path: Path, record: AuditRecord) -> None:

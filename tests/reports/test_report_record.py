@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_factory import build, realistic
+from report_suite import suite
 from scipy.stats import binomtest
 
 from robustkit.reports import AuditRecord, Rate, RecordError, read
@@ -50,6 +51,18 @@ def test_there_and_back(record: AuditRecord) -> None:
     again = AuditRecord.from_json(record.to_json())
     assert again == record
     assert again.to_json() == record.to_json()
+
+
+@pytest.mark.parametrize("record", [realistic(), suite(), build([], {})], ids=["realistic", "suite", "nothing"])
+def test_the_file_holds_every_field_a_column_on_one_line(record: AuditRecord) -> None:
+    text = record.to_json()
+    body = json.loads(text)
+    digest = body.pop("digest")
+    assert body == dataclasses.asdict(record)
+    assert digest == digest_of(body)
+    lines = text.splitlines()
+    assert f'  "distances": {json.dumps(record.samples.distances)},' in lines
+    assert lines[1].startswith(' "status": ')
 
 
 def test_integers_come_back_as_the_floats_they_stand_for() -> None:
