@@ -28,6 +28,7 @@ _EXAMPLES = {
 _KINDS: dict[str, tuple[Any, str]] = {
     "integer range": (int, "a whole number"),
     "float": (int | float, "a number"),
+    "boolean": (bool, "true or false"),
 }
 
 
@@ -65,7 +66,7 @@ def read_config(context: click.Context, _: click.Parameter, path: str | None) ->
                 raise ConfigError(f"--config {path}: {key} must be a text or a list of them")
         else:
             kind, what = _KINDS.get(known[name].type.name, (str | int | float, "one value"))
-            if isinstance(value, bool) or not isinstance(value, kind):
+            if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
                 raise ConfigError(f"--config {path}: {key} must be {what}, got {value!r}")
         options[name] = value
     context.default_map = options
