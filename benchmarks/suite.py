@@ -9,8 +9,8 @@ summed up by the robust accuracy it leaves, one that searches the smallest chang
     python benchmarks/suite.py --model lenet-mnist --norm l2 --eps 1 --only ddn,cw,deepfool
 
 Seconds are of the whole call on this machine; gradients and forwards are per sample, counted in the network. A peer
-that is not installed is left out with a line that says so. Two settings are not ours to choose: torchattacks' AutoAttack
-climbs 10 steps where the paper's has 100, and its FAB keeps what lies within ε alone.
+that is not installed is left out with a line that says so. Two settings are not ours to choose: torchattacks'
+AutoAttack climbs 10 steps where the paper's has 100, and its FAB keeps what lies within ε alone.
 """
 
 from __future__ import annotations

@@ -18,11 +18,13 @@ from .record import (
     Skipped,
     Transfer,
 )
+from .verdicts import CheckResult
 
 __all__ = [
     "AttackResult",
     "AuditRecord",
     "Cell",
+    "CheckResult",
     "Comparison",
     "DataInfo",
     "EpsPoint",

@@ -34,6 +34,7 @@ def _faults(record: AuditRecord) -> Iterator[str]:
     if record.status == "complete":
         for gate in record.gates:
             yield from _gate(gate)
+    yield from _checks(record)
 
 
 def _samples(record: AuditRecord) -> Iterator[str]:
@@ -215,3 +216,12 @@ def _gate(gate: Gate) -> Iterator[str]:
             yield f"gate “{gate.name[:80]}” passed without a measurement"
     elif (gate.measured >= gate.required) != gate.passed and abs(gate.measured - gate.required) > _SLACK:
         yield f"gate “{gate.name[:80]}” says the opposite of what it measured"
+
+
+def _checks(record: AuditRecord) -> Iterator[str]:
+    if len({check.id for check in record.checks}) < len(record.checks):
+        yield "a check occurs twice"
+    failed = any(check.status == "fail" for check in record.checks)
+    for gate in record.gates:
+        if gate.kind == "strict" and gate.passed == failed:
+            yield "the gate on the checks says the opposite of what they found"

@@ -1,4 +1,4 @@
-"""junit.xml: one test case a gate, so that a CI system shows which condition was not met."""
+"""junit.xml: one test case a gate and one a check, so that a CI system shows which condition was not met."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from xml.etree import ElementTree
 from . import words
 from .ranking import strongest
 from .record import AuditRecord
+from .verdicts import CheckResult
 
 
 def render(record: AuditRecord) -> str:
-    """The gates as JUnit XML; those of a run that did not finish are errors, for nothing is established."""
+    """The gates as JUnit XML; those of a run that did not finish are errors, for nothing is established.
+
+    A check that failed is a failure where a gate asks for it, else a remark.
+    """
     whole = record.status == "complete"
+    strict = any(gate.kind == "strict" for gate in record.gates)
     failures = sum(not gate.passed for gate in record.gates) if whole else 0
+    failures += sum(check.status == "fail" for check in record.checks) if strict else 0
+    skipped = str(sum(check.status == "n/a" for check in record.checks))
     totals = {
-        "tests": str(len(record.gates)),
+        "tests": str(len(record.gates) + len(record.checks)),
         "failures": str(failures),
         "errors": str(0 if whole else len(record.gates)),
         "time": f"{record.run.seconds:.3f}",
@@ -26,7 +33,7 @@ def render(record: AuditRecord) -> str:
         {
             "name": f"robustkit: {words.clean(record.model.name)} on {words.clean(record.data.name)}",
             **totals,
-            "skipped": "0",
+            "skipped": skipped,
             "timestamp": record.run.created.partition("+")[0].rstrip("Z"),
         },
     )
@@ -45,8 +52,24 @@ def render(record: AuditRecord) -> str:
             ElementTree.SubElement(case, "error", {"message": message, "type": "incomplete"}).text = detail
         elif not gate.passed:
             ElementTree.SubElement(case, "failure", {"message": detail, "type": gate.kind}).text = detail
+    for check in record.checks:
+        _check(suite, check, strict)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _check(suite: ElementTree.Element, check: CheckResult, strict: bool) -> None:
+    name = words.clean(f"{check.id}: {check.title}", 300)
+    case = ElementTree.SubElement(suite, "testcase", {"classname": "robustkit.check", "name": name, "time": "0"})
+    detail = words.clean(check.detail, 1000)
+    if check.status == "n/a":
+        ElementTree.SubElement(case, "skipped", {"message": detail})
+    elif check.status == "fail" and strict:
+        failure = ElementTree.SubElement(case, "failure", {"message": detail, "type": "check"})
+        failure.text = words.clean(f"{check.detail} {check.remedy} ({check.source})", 2000)
+    elif check.status != "pass":
+        remark = f"{check.status}: {check.detail} {check.remedy} ({check.source})"
+        ElementTree.SubElement(case, "system-out").text = words.clean(remark, 2000)
 
 
 def _properties(record: AuditRecord) -> list[tuple[str, str]]:
@@ -70,6 +93,7 @@ def _properties(record: AuditRecord) -> list[tuple[str, str]]:
     return [
         *rows,
         ("status", record.status),
+        ("verdict on these numbers", record.verdict),
         ("command", record.run.command),
         ("robustkit", record.run.robustkit),
     ]

@@ -7,8 +7,10 @@ import re
 from . import view, words
 from .ranking import kept, ranked
 from .record import AttackResult, AuditRecord
+from .trust import trust
 
-_ROWS = 12  # of each table, so that the whole stays under 60 lines
+_ROWS = 9  # of each table, so that the whole stays under 60 lines
+_CHECKS = 4
 
 
 def render(record: AuditRecord) -> str:
@@ -26,6 +28,7 @@ def render(record: AuditRecord) -> str:
         [[bar.label, bar.kept, bar.share, bar.interval] for bar in view.bars(record, _ROWS)],
     )
     lines += _attacks(record)
+    lines += _checks(record)
     if verdict.rows:
         lines += [f"**Gates: {verdict.word.lower()}.** {_safe(verdict.text)}", ""]
         # What failed comes first, and is never the part left out.
@@ -43,6 +46,17 @@ def render(record: AuditRecord) -> str:
         "Robust accuracy is an upper bound: a stronger attack can only lower it."
     )
     return "\n".join(lines) + "\n"
+
+
+def _checks(record: AuditRecord) -> list[str]:
+    """The verdict on the numbers, and each check that did not pass."""
+    found = trust(record)
+    lines = [f"**{found.word}.** {_safe(found.text, 500)}", ""]
+    for row in found.rows[:_CHECKS]:
+        lines.append(f"- {row.word}: **{_safe(row.id)}.** {_safe(row.detail, 500)} {_safe(row.remedy, 500)}")
+    if len(found.rows) > _CHECKS:
+        lines.append(f"- {len(found.rows) - _CHECKS} more are in index.html.")
+    return [*lines, ""] if found.rows else lines
 
 
 def _attacks(record: AuditRecord) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Self
 from .decode import build, digest_of, strict_json
 from .encode import laid_out, plain
 from .figures import Rate, Spread
+from .verdicts import NO_TRUST, UNCHECKED, CheckResult, verdict_of
 
 VERSION = 2
 
@@ -118,6 +119,7 @@ class AttackResult:
     # Black box: for each ε, per sample the queries after which it was broken within it; None where it was not.
     arrived: list[list[int | None]] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
+    outside: int = 0  # points that left ball or box and did not count
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,8 @@ class Gate:
     """A condition the build must meet."""
 
     name: str  # "robust accuracy at 4/255 ≥ 0.30"
-    kind: str  # "fail-under" or "baseline"
-    eps: float | None  # None for clean accuracy
+    kind: str  # "fail-under", "baseline" or "strict"
+    eps: float | None  # None for clean accuracy and for the checks
     measured: float | None
     required: float  # smallest value that passes
     passed: bool
@@ -211,11 +213,19 @@ class AuditRecord:
     gates: list[Gate] = field(default_factory=list)
     surrogates: list[ModelInfo] = field(default_factory=list)
     transfer: list[Transfer] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)  # of the evaluation itself; empty if none were made
     version: int = VERSION
 
     @property
     def passed(self) -> bool:
         return all(gate.passed for gate in self.gates)
+
+    @property
+    def verdict(self) -> str:
+        """May these numbers be trusted: "trust", "with reservations", "do not trust" or "not checked"."""
+        found = verdict_of(self.checks)
+        # Half an audit has half the checks: they can condemn it, but not vouch for it.
+        return found if self.status == "complete" or found == NO_TRUST else UNCHECKED
 
     def to_json(self) -> str:
         """The record as JSON text, with a digest of its content."""

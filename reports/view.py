@@ -23,6 +23,7 @@ from .tables import (
     sample_table,
     spaced,
 )
+from .trust import Trust, trust
 
 _BARS = 6  # rows of the first screen's table
 _NAMES = 4  # attacks named on the first screen
@@ -85,6 +86,7 @@ class Page:
     bars_title: str
     bars_left_out: bool
     verdict: Verdict
+    trust: Trust
     pairs: list[Pair]
     series: list[Series]
     measured: bool  # by a norm: off where all attacks are of the kind that none measures
@@ -119,6 +121,7 @@ def page(record: AuditRecord, source: PictureSource) -> Page:
         bars_title="Samples still right" + (", worst case over all attacks" if bounded(record) else ""),
         bars_left_out=len(record.worst_case) > _BARS,
         verdict=verdict(record),
+        trust=trust(record),
         pairs=pairs(record, source),
         series=series,
         measured=bool(bounded(record)) or not record.attacks,

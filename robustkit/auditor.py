@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustkit import examine
 from robustkit.attacker import Attacker
 from robustkit.attacks import norms
 from robustkit.attacks.base import Attack
@@ -25,7 +26,7 @@ from robustkit.judge import PICTURES
 from robustkit.ledger import TOLERANCE, Ledger, Tally, spread
 from robustkit.models import LoadedModel
 from robustkit.plan import LEAST_LIKELY, Plan, Watch, make_plan, target_name
-from robustkit.reports import AuditRecord, DataInfo, Skipped
+from robustkit.reports import AuditRecord, CheckResult, DataInfo, Skipped
 from robustkit.room import Room
 from robustkit.rows import Found, Rows
 
@@ -47,6 +48,7 @@ def audit(
     out: str | Path | None = None,
     watch: Watch | None = None,
     command: str = "",
+    checks: bool = False,
 ) -> AuditRecord:
     """Attack a model on labelled pictures and record how little it takes.
 
@@ -73,6 +75,8 @@ def audit(
             there are none.
         watch: called with what is going on, samples done with it, samples in all, and gradients taken for it.
         command: what the report says reproduces it.
+        checks: also see whether the figures can be trusted, before the attacks and after them; the record tells. It
+            takes seconds for a small network, and up to a minute for a large one on a CPU.
 
     Raises:
         ConfigError, DataError, ModelError: when the pieces do not fit, before an attack has run.
@@ -84,7 +88,11 @@ def audit(
     )
     run = _Run(plan)
     try:
+        if checks and len(plan.data):
+            run.checks = examine.before(plan)
         run.go()
+        if checks:
+            run.checks += examine.after(plan, run.record("complete"))
         return run.record("complete")
     except KeyboardInterrupt:
         raise AuditInterrupted(run.finished()) from None
@@ -111,6 +119,7 @@ class _Run:
         self.started = time.monotonic()
         self.total = min(len(plan.data), plan.samples or len(plan.data))
         self.stage, self.done, self.base = "", 0, 0
+        self.checks: list[CheckResult] = []
 
     def _tally(self, attack: Attack) -> Tally:
         grid, classes = len(self.plan.eps), self.plan.model.num_classes
@@ -244,4 +253,5 @@ class _Run:
             comparisons=list(ledger.comparisons),
             surrogates=[plan.model_info(other) for other in plan.surrogates],
             transfer=[] if self.exchange is None else self.exchange.result(),
+            checks=list(self.checks),
         )

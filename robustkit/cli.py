@@ -150,6 +150,8 @@ def _load_model(context: click.Context, name: str, arch: str | None, device: str
 @click.option("--fail-under", multiple=True, metavar="EPS=FLOOR", help="Fail if robust accuracy is lower there.")
 @click.option("--baseline", metavar="RECORD", help="An earlier report.json that must not be undercut ...")
 @click.option("--max-drop", type=float, help="... by more than this; 0 by default.")
+@click.option("--checks/--no-checks", default=True, show_default=True, help="See whether the numbers can be trusted.")
+@click.option("--strict", is_flag=True, help="Fail if one of these checks fails.")
 @click.pass_context
 def audit(
     context: click.Context,
@@ -173,6 +175,8 @@ def audit(
     fail_under: Sequence[str],
     baseline: str | None,
     max_drop: float | None,
+    checks: bool,
+    strict: bool,
 ) -> int:
     """Attack a model on labelled pictures and write a report."""
     from robustkit import config as settings
@@ -185,6 +189,8 @@ def audit(
     from robustkit.progress import shown
 
     # Everything that can be refused is refused before the first gradient.
+    if strict and not checks:
+        raise ConfigError("--strict asks for the checks that --no-checks leaves out: give one of them")
     settings.check_norm(norm)
     grid = settings.parse_grid(eps if eps is not None else settings.default_eps(model, norm), norm)
     preset = preset_or_attacks(context, preset, attack)
@@ -218,6 +224,7 @@ def audit(
                     out=staging.folder,
                     watch=watch,
                     command=shlex.join(["robustkit", *sys.argv[1:]]),
+                    checks=checks,
                 )
         except (AuditInterrupted, AuditFailed) as error:
             if error.record is None:
@@ -226,7 +233,7 @@ def audit(
         # From here on the report is being written: a second Ctrl-C would only spoil it.
         with handled(signal.SIGINT, signal.SIGTERM, handler=signal.SIG_IGN):
             if failure is None:
-                record = gates.judge(record, floors, old, max_drop or 0.0)
+                record = gates.judge(record, floors, old, max_drop or 0.0, strict)
             reports.write(record, staging.folder)
             staging.publish()
     terminal.summarise(record, Path(out))
@@ -298,6 +305,34 @@ def compare(
     with made(Path(out)) as folder:
         comparison, figure = compare_picture(subject, Path(image), method, radius, target, seed, folder)
     terminal.show_comparison(comparison, figure)
+
+
+@main.command()
+@click.argument("model", default="efficientnet-lite0")
+@click.argument("data", required=False)
+@_with(_model[1:])
+@click.option("--samples", type=click.IntRange(1), default=32, show_default=True, help="Look at this many.")
+@click.pass_context
+def doctor(
+    context: click.Context,
+    model: str,
+    data: str | None,
+    arch: str | None,
+    device: str,
+    precision: str,
+    prepare: bool,
+    seed: int,
+    config: str | None,
+    samples: int,
+) -> int:
+    """Check in seconds whether MODEL and DATA are fit to be audited; the status is 1 if a check failed."""
+    from robustkit import doctor as clinic
+    from robustkit.data import load_data
+
+    subject = _load_model(context, model, arch, device, precision, prepare)
+    results = clinic.doctor(subject, load_data(data if data is not None else _samples_for(model)), samples, seed)
+    clinic.show_checks(results)
+    return clinic.exit_status(results)
 
 
 @main.command()

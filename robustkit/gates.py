@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from robustkit.attacks.base import Attack
+from robustkit.checks import with_gates
 from robustkit.config import SAME_EPS
 from robustkit.errors import ConfigError
 from robustkit.ledger import without_eps
@@ -57,13 +58,15 @@ def judge(
     floors: Mapping[float, tuple[str, float]],
     baseline: AuditRecord | None = None,
     max_drop: float = 0.0,
+    strict: bool = False,
 ) -> AuditRecord:
-    """The record with its gates.
+    """The record with its gates, and with the check whether its samples are enough for them.
 
     Args:
         record: of a complete audit.
         floors: ε of its grid -> (ε as written, least robust accuracy in the worst case).
         baseline: an earlier record; clean accuracy and each ε that both have may fall by at most max_drop.
+        strict: a failed check of the evaluation fails the build too.
     """
     gates = []
     for eps, (text, floor) in floors.items():
@@ -78,7 +81,18 @@ def judge(
             if old is not None:
                 what = f"robust accuracy at ε = {point.text}"
                 gates.append(_drop(what, point.eps, point.robust, old.robust, max_drop))
-    return dataclasses.replace(record, gates=gates)
+    record = dataclasses.replace(record, gates=gates)
+    record = dataclasses.replace(record, checks=with_gates(record))
+    return dataclasses.replace(record, gates=[*gates, _trusted(record)]) if strict else record
+
+
+def _trusted(record: AuditRecord) -> Gate:
+    """Whether no check failed, of those that could be made."""
+    made = [check for check in record.checks if check.status != "n/a"]
+    failed = [check.id for check in made if check.status == "fail"]
+    share = 1 - len(failed) / len(made) if made else None
+    detail = f"{len(failed)} of {len(made)} checks failed" + (f": {', '.join(failed)}." if failed else ".")
+    return Gate("no check of the evaluation fails", "strict", None, share, 1.0, bool(made) and not failed, detail)
 
 
 def _at(record: AuditRecord, eps: float) -> EpsPoint | None:

@@ -208,6 +208,7 @@ class Ledger:
             optimality=optimality,
             arrived=[[*_places(column), *[None] * pad] for column in tally.arrived],
             cells=[Cell(*cell, Rate.of(*count)) for cell, count in tally.cells.items()],
+            outside=tally.outside,
         )
 
     def _notes(self, tally: Tally) -> list[str]:

@@ -61,10 +61,23 @@ def summarise(record: AuditRecord, out: Path) -> None:
         _line(console, Text(f"{count} file{'s' * (count > 1)} could not be read; the report names what and why"))
     if record.status != "complete":
         _line(console, Text("incomplete: the audit broke off", style="bold red"))
+    _verdict(console, record)
     for gate in record.gates:
         word, style = ("passed", "green") if gate.passed else ("FAILED", "bold red")
         _line(console, Text.assemble((word, style), f"  {gate.name}: {gate.detail}"))
     _path(console, "report", out / "index.html")
+
+
+def _verdict(console: Console, record: AuditRecord) -> None:
+    """Whether the numbers can be trusted, and what says that they cannot."""
+    style = {"trust": "green", "with reservations": "bold yellow", "do not trust": "bold red"}.get(
+        record.verdict, "dim"
+    )
+    _line(console, Text.assemble("can these numbers be trusted? ", (record.verdict, style)))
+    for status in ("fail", "warn"):
+        for check in record.checks:
+            if check.status == status:
+                _line(console, Text(f"  {status}  {check.id}: {check.detail}"))
 
 
 def show_comparison(comparison: Comparison, figure: Path) -> None:

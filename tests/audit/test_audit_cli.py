@@ -19,7 +19,7 @@ from audit_tools import QUICK, Cli, Digits, lenet, snapshot, wait_for
 from PIL import Image
 from torch import nn
 
-from robustkit import reports
+from robustkit import load_data, reports
 
 
 @pytest.fixture(scope="module")
@@ -402,8 +402,35 @@ def test_gates_decide_the_exit_status(cli: Cli, tmp_path: Path) -> None:
     record = reports.read(out / "report.json")
     assert [gate.passed for gate in record.gates] == [True, False]
     tree = ET.parse(out / "junit.xml").getroot()
-    assert [len(list(case.iter("failure"))) for case in tree.iter("testcase")] == [0, 1]
+    assert [
+        len(list(case.iter("failure"))) for case in tree.iterfind(".//testcase[@classname='robustkit.fail-under']")
+    ] == [0, 1]
     assert cli(*QUICK, "--out", out, "--fail-under", "0.1=0").status == 0
+
+
+def test_checks_run_by_default_and_fail_a_strict_build_alone(cli: Cli, tmp_path: Path) -> None:
+    data, out = tmp_path / "shifted.npz", tmp_path / "out"
+    batch = next(load_data("mnist-samples").batches(lenet(), 30, 30))
+    np.savez(data, x=batch.x.numpy(), y=((batch.y + 1) % 10).numpy())
+    words = (*QUICK, "--data", data, "--samples", "30", "--out", out)
+    done = cli(*words)
+    assert done.status == 0
+    assert "can these numbers be trusted? do not trust" in done.stdout
+    assert "fail  labels-permuted: 0 % are right" in done.stdout
+    assert reports.read(out / "report.json").verdict == "do not trust"
+    strict = cli(*words, "--strict")
+    assert strict.status == 1
+    assert "FAILED  no check of the evaluation fails: 1 of" in strict.stdout
+    assert cli(*QUICK, "--out", out, "--strict").status == 0
+    none = cli(*QUICK, "--out", out, "--no-checks")
+    assert "can these numbers be trusted? not checked" in none.stdout
+    assert not reports.read(out / "report.json").checks
+    assert "--strict" in cli.refuses(*QUICK, "--out", out, "--strict", "--no-checks")
+    (tmp_path / "audit.toml").write_text("checks = false\n")
+    assert cli(*QUICK, "--out", out, "--config", tmp_path / "audit.toml").status == 0
+    assert not reports.read(out / "report.json").checks
+    (tmp_path / "audit.toml").write_text("strict = 1\n")
+    assert "strict must be true or false" in cli.refuses(*QUICK, "--config", tmp_path / "audit.toml")
 
 
 def test_a_baseline_holds_or_is_undercut(cli: Cli, tmp_path: Path) -> None:

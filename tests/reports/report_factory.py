@@ -13,6 +13,7 @@ from PIL import Image
 from robustkit.reports import (
     AttackResult,
     AuditRecord,
+    CheckResult,
     Comparison,
     DataInfo,
     EpsPoint,
@@ -211,7 +212,7 @@ def _attack(
 
 
 def realistic() -> AuditRecord:
-    """20 samples, one wrong before; three attacks, three ε, three comparisons, two gates: one fails."""
+    """20 samples, one wrong before; three attacks, three ε, three comparisons, two gates (one fails), four checks."""
     right = [i != 13 for i in range(20)]
     grid = list(EPS)
     distances: dict[str, Columns] = {
@@ -229,6 +230,26 @@ def realistic() -> AuditRecord:
             gate("robust accuracy at 4/255 ≥ 0.30", 4 / 255, robust.value or 0.0, 0.30),
             gate("clean accuracy ≥ 0.80", None, 0.95, 0.80),
         ],
+        checks=[
+            check("batch-dependent", "pass", 2.1e-7, 0.01),
+            check("more-steps", "warn", 0.1, 0.03),
+            check("gradient-zero", "fail", 1.0, 0.05),
+            check("black-box", "n/a", None, 0.01),
+        ],
+    )
+
+
+def check(name: str, status: str, measured: float | None = 0.0, threshold: float | None = 0.0) -> CheckResult:
+    found = f"What {name} found." if status != "n/a" else f"Why {name} could not be made."
+    return CheckResult(
+        name,
+        f"What holds where {name} passes.",
+        "Carlini et al. 2019, arXiv 1902.06705",
+        measured,
+        threshold,
+        status,
+        found,
+        f"What to do about {name}.",
     )
 
 

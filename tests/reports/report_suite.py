@@ -9,7 +9,8 @@ from typing import Any
 
 from report_factory import EPS, Columns, build, comparison, gate
 
-from robustkit.reports import AuditRecord, Cell, Picture, Rate, Skipped, Transfer
+from robustkit.reports import AuditRecord, Cell, CheckResult, Picture, Rate, Skipped, Transfer
+from robustkit.reports.verdicts import STATUSES
 
 KINDS = ["Gaussian noise", "shot noise", "defocus blur", "motion blur", "fog", "brightness", "contrast", "JPEG"]
 
@@ -121,6 +122,9 @@ def hostile() -> AuditRecord:
         classes={"0": HOSTILE, "1": "", "2": "é" * 300},
         comparisons=[bad],
         gates=[dataclasses.replace(gate(HOSTILE, None, 0.1, 0.5), detail=HOSTILE)],
+        checks=[
+            CheckResult(HOSTILE + status, HOSTILE, HOSTILE, 0.1, None, status, HOSTILE, HOSTILE) for status in STATUSES
+        ],
         worst_case=[dataclasses.replace(p, text=HOSTILE) for p in record.worst_case],
         attacks=[
             dataclasses.replace(

@@ -27,8 +27,16 @@ FLAGS = [
     "--disable-sync",
 ]
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
-# What the first screen must answer: model, data, how bad, on how many samples, the gates.
-ANSWERS = ["h1", ".subject p >> nth=0", ".subject .setting", ".figure", ".sentence", ".first .gates"]
+# What the first screen must answer: model, data, how bad, on how many samples, whether to trust it, the gates.
+ANSWERS = [
+    "h1",
+    ".subject p >> nth=0",
+    ".subject .setting",
+    ".figure",
+    ".sentence",
+    ".first .trust",
+    ".first .gates:not(.trust)",
+]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +93,8 @@ def test_first_screen_answers(browser: Browser, written: Path, size: dict[str, i
         box = page.locator(answer).bounding_box()
         assert box is not None, answer
         assert box["y"] + box["height"] <= size["height"], answer
-    assert "Gates: failed" in page.locator(".first .gates").inner_text()
+    assert "Do not trust these numbers" in page.locator(".first .trust").inner_text()
+    assert "Gates: failed" in page.locator(".first .gates:not(.trust)").inner_text()
     page.context.close()
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from report_factory import build, gate, realistic
+from report_factory import build, check, gate, realistic
 from report_suite import hostile, suite
 
-from robustkit.reports import AuditRecord, html, junit, markdown, view, words, write
+from robustkit.reports import AuditRecord, CheckResult, Gate, html, junit, markdown, view, words, write
 from robustkit.reports.pictures import PictureSource
 from robustkit.reports.record import Rate
 
@@ -229,10 +229,68 @@ def test_junit_without_gates_is_empty() -> None:
     assert _junit().get("tests") == "0"
 
 
+CHECKS = [
+    check("first", "pass"),
+    check("second", "warn", 0.1),
+    check("third", "fail", 1.0),
+    check("fourth", "n/a", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("checks", "status", "word", "text"),
+    [
+        ([], "complete", "These numbers were not checked", "No checks of the evaluation were run with this audit."),
+        (CHECKS[3:], "complete", "These numbers were not checked", "None of the checks could be made."),
+        (CHECKS[:1], "complete", "Trust these numbers", "All 1 checks of the evaluation passed."),
+        (CHECKS[:2], "complete", "Trust them with reservations", "Of 2 checks of the evaluation 1 warned."),
+        (CHECKS, "complete", "Do not trust these numbers", "Of 3 checks of the evaluation 1 failed and 1 warned."),
+        (CHECKS[:1], "incomplete", "These numbers were not checked", "the run is incomplete"),
+        (CHECKS, "incomplete", "Do not trust these numbers", "the run is incomplete"),
+    ],
+)
+def test_the_verdict_on_the_numbers_is_said_everywhere(
+    checks: list[CheckResult], status: str, word: str, text: str
+) -> None:
+    record = build([True] * 4, {"PGD": [0.01] * 4}, checks=checks, status=status)
+    page, summary = draw(record), markdown.render(record)
+    for where in (page[: page.index("<nav")], summary):
+        assert word in where
+        assert text in where
+    section = page.partition('id="trust"')[2]
+    assert bool(section) == bool(checks)
+    for each in checks:
+        assert f"{each.id} found" in section or f"Why {each.id} could" in section
+        assert (each.remedy in section) == (each.remedy in summary) == (each.status in ("warn", "fail"))
+
+
+def test_failed_checks_come_first_and_the_passed_are_folded() -> None:
+    page = draw(build([True] * 4, {"PGD": [0.01] * 4}, checks=CHECKS))
+    section = page.partition('id="trust"')[2]
+    places = [section.index(f"third: {CHECKS[2].title}"), section.index("second: "), section.index("<details>")]
+    assert sorted([*places, section.index(CHECKS[0].title)]) == [*places, section.index(CHECKS[0].title)]
+    assert "Measured 1, at most 0." in section
+
+
+def test_a_failed_check_is_a_failure_of_a_strict_build_alone() -> None:
+    gates = [Gate("no check of the evaluation fails", "strict", None, 2 / 3, 1.0, False, "third failed.")]
+    loose, strict = _junit(checks=CHECKS), _junit(checks=CHECKS, gates=gates)
+    assert (loose.get("tests"), loose.get("failures")) == ("4", "0")
+    assert (strict.get("tests"), strict.get("failures")) == ("5", "2")
+    for root in (loose, strict):
+        suite = root.find("testsuite")
+        assert suite is not None
+        assert suite.get("skipped") == "1"
+        assert len(root.findall("testsuite/testcase/skipped")) == 1
+        assert len(root.findall("testsuite/testcase[@classname='robustkit.check']")) == 4
+    assert [case.text for case in loose.iter("system-out")][1].startswith("fail: What third found.")  # type: ignore[union-attr]
+
+
 def test_summary_stays_short() -> None:
     eps = {i / 255: f"{i}/255" for i in range(1, 60)}
     gates = [gate(f"gate {i}", None, 0.9 if i else 0.1, 0.8) for i in range(50)]
-    record = build([True] * 9, {f"A{i}": [0.1] * 9 for i in range(30)}, eps=eps, gates=gates[::-1])
+    many = [check(f"check-{i}", "fail") for i in range(30)]
+    record = build([True] * 9, {f"A{i}": [0.1] * 9 for i in range(30)}, eps=eps, gates=gates[::-1], checks=many)
     summary = markdown.render(record)
     assert len(summary.splitlines()) < 60
     assert "| gate 0 | Failed |" in summary

@@ -95,6 +95,7 @@ def test_the_schema_names_the_fields_of_the_dataclasses(record: AuditRecord) -> 
         ("comparison", record.comparisons[0]),
         ("picture", record.comparisons[0].original),
         ("gate", record.gates[0]),
+        ("check", record.checks[0]),
     ]:
         rule = schema()["$defs"][part]
         assert set(rule["required"]) == set(rule["properties"]) == {f.name for f in dataclasses.fields(sample)}
@@ -193,6 +194,9 @@ def _set(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
         (_set("worst_case", 0, "robust", to=dataclasses.asdict(Rate.of(19, 20))), "better than"),
         (_set("gates", 0, "passed", to=True), "opposite"),
         (_set("gates", 1, "measured", to=None), "without a measurement"),
+        (_set("gates", 1, "kind", to="strict"), "opposite of what they found"),
+        (_set("checks", 0, "status", to="maybe"), "checks/0/status"),
+        (_set("checks", 0, "id", to="gradient-zero"), "a check occurs twice"),
     ],
 )
 def test_a_record_that_contradicts_the_schema_or_itself_is_refused(

@@ -1,0 +1,55 @@
+"""What checks of an evaluation found, and what they say together of its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+STATUSES = ("pass", "warn", "fail", "n/a")
+TRUST, RESERVATIONS, NO_TRUST, UNCHECKED = "trust", "with reservations", "do not trust", "not checked"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check of an evaluation.
+
+    Args:
+        id: short name, such as "gradient-zero".
+        title: the sentence that holds where nothing is wrong.
+        source: the paper the check comes from.
+        measured: the figure found; None where there is none.
+        threshold: the most the figure may be; None where the check has no figure.
+        status: "pass", "warn", "fail", or "n/a" where it could not be checked.
+        detail: a sentence with the figure, or the reason why there is none.
+        remedy: what to do about it.
+
+    Raises:
+        ValueError: an unknown status, or a figure that is not finite.
+    """
+
+    id: str
+    title: str
+    source: str
+    measured: float | None
+    threshold: float | None
+    status: str
+    detail: str
+    remedy: str
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"status is one of {', '.join(STATUSES)}, not {self.status!r}")
+        for name, value in (("measured", self.measured), ("threshold", self.threshold)):
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number or None, got {value}")
+
+
+def verdict_of(checks: Iterable[CheckResult]) -> str:
+    """May the numbers be trusted? A single failed check says no; without a check that could be made nobody knows."""
+    found = {check.status for check in checks}
+    if "fail" in found:
+        return NO_TRUST
+    if "warn" in found:
+        return RESERVATIONS
+    return TRUST if "pass" in found else UNCHECKED

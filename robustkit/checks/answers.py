@@ -1,0 +1,179 @@
+"""Checks of the answers: what a query changes, and what a row's answer depends on."""
+
+from __future__ import annotations
+
+import torch
+
+from robustkit.checks.probe import NotApplicable, Probe, apart, changed, put_back, reseed
+from robustkit.checks.result import Finding
+
+_TURNS = 24
+
+
+def training_mode(probe: Probe) -> Finding:
+    """Share of rows that training mode answers otherwise, where some of the network was handed over in it."""
+    model = probe.model
+    with model.frozen():
+        stuck = sum(bool(getattr(module, "training", False)) for module in model.net.modules())
+    if stuck:
+        return Finding(1.0, f"{stuck} modules stay in training mode after eval().", wrong=True)
+    if not any(getattr(module, "training", False) for module in model.net.modules()):
+        return Finding(0.0, "The network was handed over in eval mode.")
+    # Straight to the network, since a Classifier would put it into eval mode; the normalisation does not matter here.
+    try:
+        with torch.no_grad():
+            reseed(probe.seed)
+            training = model.net(probe.x.clone())
+            put_back(model.net, probe.kept)
+            with model.frozen():
+                reseed(probe.seed)
+                frozen = model.net(probe.x.clone())
+    finally:
+        put_back(model.net, probe.kept)
+    share = float(
+        (apart(*(out.reshape(len(probe.x), -1).double() for out in (training, frozen))) > 1e-4).float().mean()
+    )
+    return Finding(
+        share,
+        f"The network was handed over in training mode, in which {100 * share:.0f} % of the rows get another answer; "
+        "it is audited in eval mode."
+        if share
+        else "Training mode, in which it was handed over, and eval mode give the same answers.",
+    )
+
+
+def state_changes(probe: Probe) -> Finding:
+    """How many weights and buffers a query changes."""
+    put_back(probe.model.net, probe.kept)
+    reseed(probe.seed)
+    probe.model.logits(probe.x)
+    names = changed(probe.model.net, probe.kept)
+    put_back(probe.model.net, probe.kept)
+    some = f", {names[0]} among them" if names else ""
+    return Finding(float(len(names)), f"A query changes {len(names)} of the weights and buffers{some}.")
+
+
+def randomised(probe: Probe) -> Finding:
+    """AutoAttack's flag: the largest distance between normalised logits of equal queries."""
+    spread, counts = probe.spread
+    return Finding(
+        spread,
+        f"{len(counts)} equal queries give normalised logits up to {spread:.2g} apart and "
+        f"{min(counts)} to {max(counts)} right answers of {len(probe.y)}.",
+        wrong=probe.random_answers,
+    )
+
+
+def batch_dependent(probe: Probe) -> Finding:
+    """The most that a row's answer changes with its company."""
+    most, way = probe.company
+    if most is None:
+        return Finding(None, f"A row {way}", wrong=True)
+    return Finding(most, f"A row's logits change by up to {most:.2g} of their size {way}.")
+
+
+def probabilities(probe: Probe) -> Finding:
+    """Share of rows that look like probabilities; wrong if all do."""
+    if probe.model.outputs != "logits":
+        raise NotApplicable(f"The model is known to return {probe.model.outputs}.")
+    logits = probe.logits
+    inside = (logits > -1e-5).all(1) & (logits < 1 + 1e-5).all(1)
+    share = float((inside & ((logits.sum(1) - 1).abs() < 1e-4)).float().mean())
+    return Finding(
+        share, f"{100 * share:.0f} % of the rows lie in [0,1] and sum to 1, as probabilities do.", wrong=share == 1
+    )
+
+
+def huge_logits(probe: Probe) -> Finding:
+    """The largest finite logit; an infinite one is wrong too."""
+    reseed(probe.seed)
+    logits = probe.model.logits(probe.x)
+    finite = torch.isfinite(logits)
+    most = float(logits[finite].abs().max()) if finite.any() else 0.0
+    endless = int((~finite).any(1).sum())
+    tail = f", and {endless} rows hold infinite ones" if endless else ""
+    return Finding(most, f"The largest logit is {most:.3g}{tail}.", wrong=bool(endless) or most > 1e6)
+
+
+def step_stage(probe: Probe) -> Finding:
+    """Share of small changes of the picture that the answer ignores, or answers with a leap.
+
+    A smooth network answers a tenth of a change with a tenth of the effect. A stage of steps answers it with none at
+    all, or, where many values are near a step, with more than a third (the square root of a tenth).
+    """
+    if probe.model.access == "labels":
+        raise NotApplicable("The model returns labels, which are steps by nature.")
+    if not probe.steady:
+        raise NotApplicable("The answers change from call to call.")
+    x = probe.few
+    before = probe.answers(x)
+    tiny, small, large = 1e-4, 1e-3, 0.05
+    unseen, cases = 0, 0
+    for stream in range(3):
+        signs = torch.randint(2, x.shape, generator=probe.random(10 + stream)).to(x) * 2 - 1
+        # Inwards at the border of the box, so that a model that clips its input does not look like a step.
+        signs = torch.where(x < large, 1.0, torch.where(x > 1 - large, -1.0, signs)).to(x)
+        effects = [(probe.answers(x + size * signs) - before).abs().amax(1) for size in (tiny, small, large)]
+        floor = 16 * probe.resolution * before.abs().amax(1)
+        seen = effects[2] * tiny / large > floor  # a tiny effect would show in float32
+        # Networks that compute in 16 bits ignore a tiny change too, and make little leaps of their rounding.
+        big = 0.003 * before.abs().amax(1)
+        leapt = (effects[0] > big) & (effects[0] * small > 2 * effects[1] * tiny)
+        later = (effects[1] > big) & (effects[1] * large > 3 * effects[2] * small)
+        ignored = (effects[0] == 0) & ((effects[1] == 0) | later)
+        unseen += int((seen & (leapt | ignored)).sum())
+        cases += int(seen.sum())
+    if not cases:
+        raise NotApplicable("Its logits hardly move with the picture: float32 cannot show a small change.")
+    share = unseen / cases
+    return Finding(
+        share,
+        f"In {100 * share:.0f} % of {cases} trials a change of a fortieth of a grey level changed nothing, "
+        "or far more than its size explains.",
+    )
+
+
+def leaps(probe: Probe) -> Finding:
+    """Share of a row's way that its logits make in leaps, while the picture moves along a straight line: median row.
+
+    A rectifier bends the way, and no stretch of it is much longer than the others. Where activations are switched on
+    and off the answer leaps.
+    """
+    if probe.model.access == "labels":
+        raise NotApplicable("The model returns labels, which leap by nature.")
+    if not probe.steady:
+        raise NotApplicable("The answers change from call to call.")
+    x = probe.few
+    signs = torch.randint(2, x.shape, generator=probe.random(20)).to(x) * 2 - 1
+    signs = torch.where(x < 0.1, 1.0, torch.where(x > 0.9, -1.0, signs)).to(x)
+    way = torch.stack([probe.answers(x + 1e-3 * turn * signs).double() for turn in range(_TURNS + 1)])
+    floor = 16 * probe.resolution * way[0].abs().amax(1)
+    stretches = way.diff(dim=0).norm(dim=2)
+    usual = stretches.median(dim=0).values
+    excess = torch.where((stretches > 4 * usual) & (stretches > floor), stretches - usual, 0).sum(0)
+    moved = stretches.sum(0) > floor
+    if not moved.any():
+        raise NotApplicable("Its logits do not move with the picture along a short line.")
+    middle = float((excess[moved] / stretches.sum(0)[moved]).median())
+    return Finding(
+        middle,
+        f"Along a line of {_TURNS} short steps the logits make {100 * middle:.0f} % of the way in leaps (median row).",
+    )
+
+
+def unstable(probe: Probe) -> Finding:
+    """Median over rows of the mean change of the margin under noise of ±4/255, in parts of the logits' spread."""
+    if probe.model.access == "labels":
+        raise NotApplicable("The model returns labels alone, which have no loss.")
+    x, goal = probe.few, probe.goal_of(probe.few)
+    before = probe.answers(x)
+    margin = goal.margin(before)
+    scale = torch.maximum(margin.abs(), before.amax(1) - before.mean(1)).clamp_min(1e-10)
+    moved = torch.zeros_like(margin)
+    for draw in range(8):
+        noise = torch.rand(x.shape, generator=probe.random(30 + draw), dtype=x.dtype).to(x.device) * 2 - 1
+        moved += (goal.margin(probe.answers((x + 4 / 255 * noise).clamp(0, 1))) - margin).abs() / scale / 8
+    middle = float(moved.median())
+    return Finding(
+        middle, f"Noise of ±4/255 changes the margin by {100 * middle:.1f} % of the logits' spread (median row)."
+    )

@@ -1,0 +1,156 @@
+"""Checks that the figures of a record pass or fail by themselves."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import binom, poisson
+
+from robustkit.checks.evidence import SLACK, Evidence, single
+from robustkit.checks.probe import NotApplicable
+from robustkit.checks.result import Finding
+from robustkit.reports import AttackResult, Gate
+
+LUCK = 0.01  # of the samples that a weaker attack may break by luck
+_MUCH = 0.05
+_LEVEL = 0.05
+
+
+def single_step(evidence: Evidence) -> Finding:
+    """Share of samples that one step breaks, at some ε, and no attack of many steps does."""
+    _untargeted(evidence)
+    weak = [attack for attack in evidence.white if attack.kind == "budget" and single(attack)]
+    if not weak or not evidence.iterated:
+        raise NotApplicable("The audit has not both an attack of a single step and one of many.")
+    return _overtaken(evidence, weak, evidence.iterated, "a single step")
+
+
+def black_box(evidence: Evidence) -> Finding:
+    """Share of samples that noise, transferred points or an attack without gradients breaks, at some ε, and no
+    attack with gradients does."""
+    _untargeted(evidence)
+    blind = [
+        attack for attack in evidence.record.attacks if attack.kind != "free" and attack not in _gradient(evidence)
+    ]
+    if not blind:
+        raise NotApplicable("The audit has no attack without gradients, no noise and no transfer: add square.")
+    if not evidence.iterated and not any(attack.kind == "minimum" for attack in evidence.white):
+        raise NotApplicable("The audit has no attack of many steps with gradients to compare with.")
+    return _overtaken(evidence, blind, _gradient(evidence), "an attack without gradients")
+
+
+def _gradient(evidence: Evidence) -> list[AttackResult]:
+    return [
+        attack
+        for attack in evidence.record.attacks
+        if attack.kind != "free" and attack.access == "gradient" and not attack.control
+    ]
+
+
+def _overtaken(evidence: Evidence, weak: list[AttackResult], strong: list[AttackResult], who: str) -> Finding:
+    """What the weak attacks break and the strong ones do not, at the ε where that is most.
+
+    A sample or two are luck. It is wrong where more than a twentieth is overtaken, and worth a word where it is more
+    than luck explains.
+    """
+    near, far = evidence.nearest(weak), evidence.nearest(strong)
+    total = len(near)
+    if not total or not evidence.record.eps:
+        raise NotApplicable("The audit has no ε, or no sample that was right.")
+    counts = [int(((near <= eps + SLACK) & (far > eps + SLACK)).sum()) for eps in evidence.record.eps]
+    most = max(counts)
+    text = evidence.record.worst_case[counts.index(most)].text
+    many = most > 2 and float(binom.sf(most - 1, total, LUCK)) < _LEVEL
+    by = {attack.title: int((evidence.distances(attack) < far).sum()) for attack in weak}
+    first = max(by, key=lambda title: by[title])
+    detail = f"None of {total} samples falls to {who} alone."
+    if most:
+        detail = f"{most} of {total} samples fall, at ε = {text}, to {who} alone (first of all to {first})."
+    return Finding(most / total, detail, wrong=many and most > _MUCH * total, doubt=many)
+
+
+def growth(evidence: Evidence) -> Finding:
+    """How much is missing of what a larger ε should break: of half of what a straight line through 0 would give.
+
+    The distances of real networks are spread widely: a ball of twice the size holds far more of them.
+    """
+    _untargeted(evidence)
+    if not evidence.iterated:
+        raise NotApplicable("The audit has no attack of many steps within a budget.")
+    found, total = evidence.nearest(evidence.iterated), int(evidence.right.sum())
+    broken = [int((found <= eps + SLACK).sum()) for eps in evidence.record.eps]
+    pairs = [
+        (broken[i], broken[j], eps, wide, evidence.record.worst_case[i].text, evidence.record.worst_case[j].text)
+        for (i, eps), (j, wide) in combinations(enumerate(evidence.record.eps), 2)
+        if wide >= 2 * eps * (1 - SLACK) and broken[i]
+    ]
+    if not pairs:
+        raise NotApplicable("There are no two ε, one twice the other, of which the smaller breaks anything.")
+    worst, missing, detail = 1.0, 0.0, ""
+    for before, after, eps, wide, low, high in pairs:
+        expected = min(before * (wide / eps - 1), total - before) / 2
+        chance = float(poisson.cdf(after - before, expected)) if expected else 1.0
+        if not detail or chance < worst:
+            worst, missing = chance, max(0.0, 1 - (after - before) / expected) if expected else 0.0
+            detail = f"From ε = {low} to {high} success grows from {before} to {after} of {total} samples."
+    return Finding(missing, detail, wrong=worst < 1e-3 and missing > 0.75)
+
+
+def _untargeted(evidence: Evidence) -> None:
+    if evidence.record.target is not None:
+        raise NotApplicable("The attacks aimed at a target; what they break besides does not compare.")
+
+
+def outside(evidence: Evidence) -> Finding:
+    """How many points left ball or box."""
+    stray = {attack.title: attack.outside for attack in evidence.record.attacks if attack.outside}
+    if not stray:
+        return Finding(0.0, "Every point lies in ball and box.")
+    names = ", ".join(f"{title} {count:,}" for title, count in stray.items())
+    return Finding(float(sum(stray.values())), f"Points outside did not count: {names}.")
+
+
+def rounding(evidence: Evidence) -> Finding:
+    """Share of the saved pictures in which 8 bits undo an attack within a budget.
+
+    The smallest change lies just over the boundary, and rounding undoes it as a matter of course.
+    """
+    shown = [comparison for comparison in evidence.record.comparisons if comparison.eps is not None]
+    if not shown:
+        raise NotApplicable("No picture of an attack within a budget was saved.")
+    undone = sum(comparison.undone for comparison in shown)
+    return Finding(undone / len(shown), f"In {undone} of {len(shown)} pictures rounding to 8 bits undid the attack.")
+
+
+def few_samples(evidence: Evidence) -> Finding:
+    """How many gates on a robust accuracy have a floor inside its 95 % interval."""
+    gates = [gate for gate in evidence.record.gates if gate.kind == "fail-under" and gate.measured is not None]
+    if not gates:
+        raise NotApplicable("No floor was asked for.")
+    open_gates = [gate for gate in gates if _inside(evidence, gate)]
+    total = len(evidence.record.samples.ids)
+    if not open_gates:
+        return Finding(0.0, f"{total:,} samples tell on which side of the floor the accuracy lies.")
+    first = open_gates[0]
+    need = _needed(first)
+    more = f"; about {need:,} would be needed" if need else ""
+    return Finding(
+        float(len(open_gates)),
+        f"The 95 % interval of {total:,} samples holds the floor of {first.required:g} itself{more}.",
+    )
+
+
+def _inside(evidence: Evidence, gate: Gate) -> bool:
+    for point in evidence.record.worst_case:
+        if gate.eps is not None and abs(point.eps - gate.eps) < 1e-9:
+            low, high = point.robust.low, point.robust.high
+            return low is not None and high is not None and low < gate.required < high
+    return False
+
+
+def _needed(gate: Gate) -> int:
+    """Samples for an interval as narrow as the margin to the floor; 0 where there is no margin."""
+    margin = abs((gate.measured or 0.0) - gate.required)
+    share = min(max(gate.measured or 0.0, 0.05), 0.95)
+    return int(np.ceil(3.84 * share * (1 - share) / margin**2)) if margin > 1e-3 else 0

@@ -1,0 +1,152 @@
+"""Checks of the gradients: whether there are any, and whether they are the slope of what the model answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, autograd
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from robustkit.checks.probe import NotApplicable, Probe
+from robustkit.checks.result import Finding
+from robustkit.loading.names import one_line
+
+_DIRECTIONS = 5
+# Kinks spoil the long steps, and rounding the short ones, most of all inside a network that computes in 16 bits: each
+# row takes its best.
+_STEPS = (1e-4, 3e-4, 1e-3, 1e-2, 3e-2)
+_ENOUGH = 0.15  # an error that needs no other step to be called small
+_JITTER = 12 / 255
+
+
+def unavailable(probe: Probe) -> Finding:
+    """Whether asking for the gradient raises."""
+    try:
+        _ = probe.gradients
+    except NotApplicable:
+        raise
+    except Exception as error:  # the model may be anybody's code
+        return Finding(1.0, f"Asking for the gradient fails: {one_line(error)}", wrong=True)
+    return Finding(0.0, "The gradient with respect to the picture can be taken.")
+
+
+def zero(probe: Probe) -> Finding:
+    """Share of rows whose gradient is 0 in every pixel."""
+    flat = _gradients(probe).flatten(1)
+    share = float((flat.abs().sum(1) == 0).float().mean())
+    return Finding(share, f"{100 * share:.0f} % of the rows have a gradient of exactly 0.")
+
+
+def nan(probe: Probe) -> Finding:
+    """Share of rows whose gradient holds NaN or an infinite number."""
+    flat = _gradients(probe).flatten(1)
+    most = torch.finfo(flat.dtype).max
+    broken = flat.isnan().any(1) | (flat.abs() >= most).any(1)
+    share = float(broken.float().mean())
+    return Finding(share, f"{100 * share:.0f} % of the rows have NaN or infinite numbers in their gradient.")
+
+
+def saturated(probe: Probe) -> Finding:
+    """Share of rows where the cross-entropy has no gradient though the margin has one."""
+    alive = _gradients(probe).flatten(1).abs().sum(1) != 0
+    logits, gradient = probe.slope(probe.x, probe.goal, "ce")
+    loss = probe.goal.cross_entropy(logits)
+    flat = (gradient.flatten(1).abs().sum(1) == 0) & alive
+    share = float(flat.float().mean())
+    return Finding(
+        share,
+        f"In {100 * share:.0f} % of the rows the float32 cross-entropy has a gradient of exactly 0 and the margin has "
+        f"not; the loss itself is exactly 0 in {100 * float((loss == 0).float().mean()):.0f} %.",
+    )
+
+
+def wrong(probe: Probe) -> Finding:
+    """How far directional derivatives lie from central differences: median row, each at its best step.
+
+    Both are taken off the samples by a few grey levels: a flat background puts a network's maxima and rectifiers on
+    their kinks, where there is no derivative. The rival of the margin is fixed for the same reason.
+    """
+    _gradients(probe)
+    if not probe.steady:
+        raise NotApplicable("The answers change from call to call.")
+    if probe.resolution > 1e-4:
+        raise NotApplicable("The logits come in 16 bits, too coarse for differences.")
+    if not probe.apart_from_others:
+        raise NotApplicable("A row's answer depends on the other rows, and so does its slope.")
+    x = probe.few
+    room = _JITTER - max(_STEPS)
+    noise = torch.rand(x.shape, generator=probe.random(50), dtype=x.dtype).to(x.device) * 2 - 1
+    points = _JITTER + (1 - 2 * _JITTER) * x + room * noise
+    goal = probe.goal_of(x)
+    logits, gradient = probe.slope(points, goal)
+    rival = goal.others(logits).argmax(1, keepdim=True)
+
+    def margin(at: Tensor) -> Tensor:
+        out = probe.answers(at).double()
+        return (out.gather(1, goal.classes[:, None]) - out.gather(1, rival)).squeeze(1)
+
+    signs = [torch.randint(2, x.shape, generator=probe.random(60 + k)).to(x) * 2 - 1 for k in range(_DIRECTIONS)]
+    slopes = torch.stack([(gradient * sign).flatten(1).double().sum(1) for sign in signs])
+    best = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+    for step in _STEPS:
+        found = torch.stack(
+            [(margin(points + step * sign) - margin(points - step * sign)) / 2 / step for sign in signs]
+        )
+        size = torch.maximum(slopes.norm(dim=0), found.norm(dim=0))
+        floor = 20 * probe.resolution * logits.abs().amax(1).double() / step
+        error = (slopes - found).norm(dim=0) / size
+        best = torch.where(size > floor, torch.minimum(best, error), best)
+        if 2 * int((best < _ENOUGH).sum()) > len(x):  # the median is small already
+            break
+    usable = best[torch.isfinite(best)]
+    if 4 * len(usable) < len(x):
+        raise NotApplicable("Its logits hardly move with the picture: float32 differences cannot show their slope.")
+    middle = float(usable.median())
+    return Finding(
+        middle,
+        f"Derivatives along random directions differ from central differences by {100 * middle:.1f} % of their size "
+        f"(median of {len(usable)} rows).",
+    )
+
+
+def optimises_inside(probe: Probe) -> Finding:
+    """How often a forward pass differentiates something or steps an optimiser."""
+    with _counted() as calls:
+        probe.answers(probe.x[:2])
+    return Finding(float(calls[0]), f"A forward pass takes gradients or optimiser steps of its own {calls[0]} times.")
+
+
+@contextmanager
+def _counted() -> Iterator[list[int]]:
+    """Counts backward passes and optimiser steps, however they are started."""
+    calls = [0]
+    # Both autograd.grad and autograd.backward (so Tensor.backward too) go through this name of their module.
+    engine = autograd._engine_run_backward  # type: ignore[attr-defined]
+
+    def counting(*args: Any, **extra: Any) -> tuple[Tensor, ...]:
+        calls[0] += 1
+        answer: tuple[Tensor, ...] = engine(*args, **extra)
+        return answer
+
+    def step(*_: object) -> None:
+        calls[0] += 1
+
+    autograd._engine_run_backward = counting  # type: ignore[attr-defined]
+    hook = register_optimizer_step_pre_hook(step)
+    try:
+        yield calls
+    finally:
+        hook.remove()
+        autograd._engine_run_backward = engine  # type: ignore[attr-defined]
+
+
+def _gradients(probe: Probe) -> Tensor:
+    try:
+        return probe.gradients
+    except NotApplicable:
+        raise
+    except Exception:  # `unavailable` says why
+        raise NotApplicable("The model gives no gradient.") from None

@@ -1,0 +1,181 @@
+"""Checks that run an attack of the audit again, on a few samples, with other settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from scipy.stats import binom, binomtest
+from torch import Tensor
+
+from robustkit.attacks import APGD, PGD, Classifier
+from robustkit.attacks.base import Attack
+from robustkit.attacks.goal import Goal
+from robustkit.checks.evidence import FEW, MANY, Evidence, Recorded, changed
+from robustkit.checks.probe import NotApplicable
+from robustkit.checks.result import Finding
+
+LUCK = 0.03  # of the survivors that another start breaks
+_LEVEL = 0.05
+_STEPS = 40
+_WINDOW = 10
+MOST = 0.75  # of the samples left that may still rise
+_MOVE = 0.05  # Pintor et al.: of the rescaled loss, in the last steps
+
+
+def large_eps(evidence: Evidence) -> Finding:
+    """Accuracy in a ball that holds the grey picture."""
+    x, y, ids = evidence.few(FEW, 16)
+    values, norm = x[0].numel(), evidence.record.norm
+    radius = {"linf": 0.5, "l2": 0.5 * math.sqrt(values), "l1": 0.5 * values}[norm]
+    attack = _many(evidence.strongest[0], 1)
+    kept = int(_right(evidence, changed(attack, eps=radius), x, y, ids).sum())
+    chance = 1 / evidence.record.model.classes
+    wrong = binomtest(kept, len(x), chance, alternative="greater").pvalue < 0.01
+    return Finding(
+        kept / len(x),
+        f"Within ε = {radius:.3g} {attack.title} leaves {kept} of {len(x)} samples right; chance is {chance:.3g}.",
+        wrong,
+        threshold=chance,
+    )
+
+
+def unbounded(evidence: Evidence) -> Finding:
+    """Share of samples that an attack without bound leaves right."""
+    x, y, ids = evidence.few(FEW, 16)
+    attack = evidence.strongest[0]
+    attack = _many(attack if "linf" in type(attack).norms else PGD(), 3)
+    kept = int(_right(evidence, changed(attack, norm="linf", eps=1.0), x, y, ids).sum())
+    detail = f"Free to change every pixel, {attack.title} leaves {kept} of {len(x)} samples right."
+    return Finding(kept / len(x), detail)
+
+
+def _many(attack: Attack, restarts: int) -> Attack:
+    """The attack with steps enough to cross a large ball."""
+    steps = attack.parameters().get("steps")
+    enough = max(steps, _STEPS) if isinstance(steps, int) else _STEPS
+    return changed(attack, steps=enough, step_size=None, restarts=restarts, random_start=True, early_stop=True)
+
+
+def more_steps(evidence: Evidence) -> Finding:
+    """Share of the samples left that twice the steps from another start break."""
+    attack, own = evidence.strongest
+    if not evidence.record.eps:
+        raise NotApplicable("The audit has no ε.")
+    if not evidence.survivors[1]:
+        return Finding(0.0, "Nothing is left to break at any ε.")
+    x, y, ids = evidence.left(MANY, 8)
+    eps = evidence.survivors[0]
+    steps = attack.parameters().get("steps")
+    if not isinstance(steps, int):
+        raise NotApplicable(f"{attack.title} has no number of steps to double.")
+    more = changed(attack, eps=eps, steps=2 * steps if own else steps, early_stop=True)
+    won = len(x) - int(_right(evidence, more, x, y, ids, evidence.seed + 1).sum())
+    many = won > 2 and float(binom.sf(won - 1, len(x), LUCK)) < _LEVEL
+    many = many or (won > 0 and not own)
+    broke = f"{won} of {len(x)} samples that were left at ε = {eps:.4g}."
+    if not own:
+        return Finding(
+            won / len(x), f"The audit had no attack of many steps; {attack.title} breaks {broke}", wrong=many
+        )
+    return Finding(won / len(x), f"Twice the steps of {attack.title} from another start break {broke}", wrong=many)
+
+
+def incomplete(evidence: Evidence) -> Finding:
+    """Share of the samples left whose loss was still rising when the attack stopped."""
+    attack, (losses, _, kept) = _recorded(evidence)
+    steps = len(losses) - 1
+    window = min(_WINDOW, steps // 4)
+    if window < 1:
+        raise NotApplicable(f"{attack.title} makes too few steps.")
+    best = losses.cummax(0).values
+    low, high = losses.amin(0), losses.amax(0)
+    moved = (best[-1] - best[-1 - window]) / (high - low).clamp_min(1e-12)
+    still = (moved > _MOVE) & kept
+    if not kept.any():
+        return Finding(0.0, "With all its steps the attack leaves none of these samples.")
+    share = float(still.sum() / kept.sum())
+    detail = (
+        f"In {int(still.sum())} of {int(kept.sum())} unbroken samples the loss rises by more than a twentieth of its "
+        f"range in the last {window} of {steps} steps of {attack.title}."
+    )
+    return Finding(share, detail, wrong=share > MOST and int(still.sum()) > 2)
+
+
+def silent_success(evidence: Evidence) -> Finding:
+    """Share of samples that the attack broke on its way and returned unbroken."""
+    foreign = [attack.title for attack in evidence.attacks if attack.foreign]
+    if foreign:
+        raise NotApplicable(f"The steps of {foreign[0]} cannot be seen; what it returns alone counts.")
+    attack, (_, margins, kept) = _recorded(evidence)
+    lost = (margins < 0).any(0) & kept
+    share = float(lost.float().mean())
+    return Finding(share, f"{attack.title} lost {int(lost.sum())} of {len(lost)} adversarial points it had found.")
+
+
+def _recorded(evidence: Evidence) -> Recorded:
+    """All steps of the strongest attack at the ε of the survivors, on them and on some of the first samples."""
+    if evidence.recorded is not None:
+        return evidence.recorded
+    attack = evidence.strongest[0]
+    if attack.foreign:
+        raise NotApplicable(f"The steps of {attack.title} cannot be seen.")
+    if isinstance(attack, APGD) and attack.norm == "l1":
+        attack = PGD(norm="l1")  # some of APGD's steps are made in wider balls
+    if not evidence.record.eps:
+        raise NotApplicable("The audit has no ε.")
+    eps = evidence.survivors[0] or evidence.record.eps[0]
+    parts = [evidence.few(16, 2)]
+    if evidence.survivors[1]:
+        parts.append(evidence.left(FEW, 4))
+    x, y, ids = (torch.cat(column) for column in zip(*parts, strict=True))
+    alone = changed(attack, eps=eps, restarts=1, targets=0, eot=1, early_stop=False)
+    recorder = Recorder(evidence.subject, y)
+    points = alone(recorder, x.clone(), y, ids=ids, seed=evidence.seed)
+    steps = attack.parameters().get("steps")
+    if not isinstance(steps, int) or len(recorder.losses) <= steps:
+        raise NotApplicable(f"{attack.title} does not ask about all samples in every step.")
+    kept = evidence.subject.logits(points).argmax(1) == y
+    evidence.recorded = attack, (torch.stack(recorder.losses), torch.stack(recorder.margins), kept)
+    return evidence.recorded
+
+
+class Recorder(Classifier):
+    """A model, in full precision, that keeps the loss and the margin of every answer about all of the rows."""
+
+    def __init__(self, model: Classifier, y: Tensor) -> None:
+        super().__init__(
+            model.net,
+            mean=model.mean,
+            std=model.std,
+            labels=model.labels,
+            classes=model.classes,
+            outputs=model.outputs,
+        )
+        self.goal = Goal.of(y, False)
+        self.losses: list[Tensor] = []
+        self.margins: list[Tensor] = []
+
+    def logits(self, x: Tensor, *, draws: int = 1) -> Tensor:
+        return self._note(super().logits(x, draws=draws))
+
+    def gradient(
+        self, x: Tensor, objective: Callable[[Tensor], Tensor], *, exact: bool = False, draws: int = 1
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        logits, value, gradient = super().gradient(x, objective, exact=exact, draws=draws)
+        return self._note(logits), value, gradient
+
+    def _note(self, logits: Tensor) -> Tensor:
+        if len(logits) == len(self.goal.classes):
+            self.losses.append(self.goal.loss(logits).detach())
+            self.margins.append(self.goal.margin(logits).detach())
+        return logits
+
+
+def _right(evidence: Evidence, attack: Attack, x: Tensor, y: Tensor, ids: Tensor, seed: int | None = None) -> Tensor:
+    """Whether each row is still right after the attack, bool [B]."""
+    model = evidence.subject
+    points = attack(model, x.clone(), y, ids=ids, seed=evidence.seed if seed is None else seed)
+    right: Tensor = model.logits(points).argmax(1) == y
+    return right

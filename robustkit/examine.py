@@ -1,0 +1,54 @@
+"""The checks of an audit: of the model and data before it, and of its figures after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from robustkit.checks import evaluation, preflight
+from robustkit.plan import Plan
+from robustkit.reports import AuditRecord, CheckResult
+
+_SAMPLES = 32
+
+
+def before(plan: Plan) -> list[CheckResult]:
+    """Every check that needs no attack, on the first samples, right or wrong.
+
+    Raises:
+        ValueError: a model whose answers are of no use.
+    """
+    most = min(_SAMPLES, plan.samples or _SAMPLES, len(plan.data))
+    batches = plan.data.batches(plan.model, most, most)
+    plan.watch("reading the pictures", 0, min(len(plan.data), plan.samples or len(plan.data)), 0)
+    batch = next(batches, None)
+    batches.close()
+    if batch is None:  # the audit says why
+        return []
+    plan.watch("checking model and data", 0, len(batch.x), 0)
+    return preflight(plan.model, batch.x.to(plan.model.device), batch.y.to(plan.model.device), plan.seed)
+
+
+def after(plan: Plan, record: AuditRecord) -> list[CheckResult]:
+    """Every check of the finished audit."""
+    plan.watch("checking the figures", 0, len(record.samples.ids), 0)
+    return evaluation(record, plan.model, plan.attacks, _draw(plan), plan.seed)
+
+
+def _draw(plan: Plan) -> Callable[[Sequence[int]], tuple[Tensor, Tensor]]:
+    def draw(ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+        wanted, found = set(ids), dict[int, tuple[Tensor, Tensor]]()
+        skipped = plan.data.skipped  # by the audit, which the record tells
+        for batch in plan.data.batches(plan.model, plan.batch_size, plan.samples):
+            for row, sample in enumerate(batch.ids.tolist()):
+                if sample in wanted:
+                    found[sample] = batch.x[row].clone(), batch.y[row]
+            if len(found) == len(wanted):
+                break
+        plan.data.skipped = skipped
+        x, y = (torch.stack(column) for column in zip(*(found[sample] for sample in ids), strict=True))
+        return x.to(plan.model.device), y.to(plan.model.device)
+
+    return draw
