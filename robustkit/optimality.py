@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 
 
-def optimality(distances: Mapping[str, np.ndarray], limit: float = math.inf) -> dict[str, float | None]:
+def optimality(distances: Mapping[str, np.ndarray]) -> dict[str, float | None]:
     """Optimality of each attack, 1 where it is the best known on every sample, 0 where it breaks none.
 
     `1 - (A - A*) / (clean * d_max - A*)`: A is the area under robust accuracy over distance up to d_max, A* that of the
@@ -16,14 +15,13 @@ def optimality(distances: Mapping[str, np.ndarray], limit: float = math.inf) -> 
 
     Args:
         distances: per attack [N], one entry per sample that was right before, inf where it was not broken.
-        limit: largest d_max, for attacks that search no farther than an ε.
 
     Returns:
         A figure in [0, 1] each; None where all best distances are the same or none is finite.
     """
     best = np.min(list(distances.values()), axis=0)
     broken = best[np.isfinite(best)]
-    farthest = min(limit, float(broken.max())) if len(broken) else 0.0
+    farthest = float(broken.max()) if len(broken) else 0.0
     least = float(np.minimum(best, farthest).mean()) if len(best) else 0.0
     room = farthest - least
     if room <= 1e-12 * max(1.0, farthest):

@@ -47,14 +47,6 @@ def test_the_best_on_every_sample_has_one_and_what_breaks_nothing_zero() -> None
     assert 0 < found["worse"] < 1
 
 
-def test_a_limit_cuts_the_curves() -> None:
-    distances = {"a": np.array([1.0, 3.0]), "b": np.array([2.0, 9.0])}
-    # Up to 2: A* = 3/2, of "b" 2. Without the limit d_max is 3: A* = 2, of "b" 5/2.
-    assert optimality(distances, limit=2.0) == pytest.approx({"a": 1.0, "b": 0.0})
-    assert optimality(distances) == pytest.approx({"a": 1.0, "b": 0.5})
-    assert optimality(distances, limit=100.0) == optimality(distances)
-
-
 def test_it_does_not_depend_on_the_unit_or_the_order_of_samples() -> None:
     rng = np.random.default_rng(0)
     distances = {name: rng.gamma(2.0, 1.0, 30) for name in "ab"}
