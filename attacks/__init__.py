@@ -31,6 +31,7 @@ from .patch import Patch
 from .simba import SimBA
 from .spatial import Spatial
 from .square import Square
+from .trace import Trace
 from .transfer import Transfer
 from .universal import Universal
 
@@ -61,6 +62,7 @@ __all__ = [
     "SimBA",
     "Spatial",
     "Square",
+    "Trace",
     "Transfer",
     "UniformNoise",
     "Universal",

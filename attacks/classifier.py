@@ -224,7 +224,8 @@ class Classifier:
             )
         if self.labels is not None and out.shape[1] != len(self.labels):
             raise ValueError(f"the model returned {out.shape[1]} classes, but {len(self.labels)} labels were given")
-        logits: Tensor = out.to(torch.promote_types(out.dtype, torch.float32))
+        # Of the pictures' dtype, whatever an endpoint answers in: what an attack computes is in one.
+        logits: Tensor = out.to(torch.promote_types(x.dtype, torch.float32))
         if torch.isnan(logits).any():
             raise ValueError("the model returned NaN: its weights or its preprocessing are broken")
         return logits

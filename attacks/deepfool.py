@@ -39,6 +39,7 @@ class _DeepFool(Method[_Walk]):
     steps: int
     rivals: Tensor  # int64 [B, M]
     objectives: int
+    exact: bool = True  # a boundary seen in bf16 is off by more than the last steps are long: they would stall
 
     def begin(self, problem: Problem) -> _Walk:
         x = problem.x

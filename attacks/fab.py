@@ -42,6 +42,7 @@ class _Fab(Method[_Walk]):
     start: Tensor  # like x
     within: float | None
     objectives: int
+    exact: bool = True  # where the plane lies depends on small values
 
     def begin(self, problem: Problem) -> _Walk:
         done = torch.zeros(len(problem.x), dtype=torch.bool, device=problem.x.device)

@@ -31,6 +31,7 @@ class _Tangents(Method[_Walk]):
     norm: Norm
     start: Tensor  # like x
     pull: float
+    exact: bool = True  # where the plane lies depends on small values
 
     def begin(self, problem: Problem) -> _Walk:
         done = torch.zeros(len(problem.x), dtype=torch.bool, device=problem.x.device)

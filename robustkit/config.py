@@ -103,6 +103,8 @@ def attack_kind(name: str) -> type[Attack]:
             hint = suggestion(theirs, known)
             raise ConfigError(f"foolbox has no attack {theirs!r}{hint}; robustkit attacks foolbox lists all")
         return foolbox_attack(theirs)
+    if name == "transfer":
+        raise ConfigError("transfer needs a model to make its points on: use --surrogate MODEL")
     if name not in ATTACKS:
         known = [*ATTACKS, f"{PREFIX}NAME"]
         raise ConfigError(f"there is no attack {name!r}{suggestion(name, ATTACKS)}; there are {', '.join(known)}")

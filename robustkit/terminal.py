@@ -45,10 +45,11 @@ def summarise(record: AuditRecord, out: Path) -> None:
         queries = [f"{attack.forwards:.0f}"] if black else []
         effort = (*queries, f"{attack.backwards:.0f}", f"{attack.seconds:.1f} s")
         figures = _figures(attack.curve, attack.distortion.median)
-        table.add_row(Text(attack.title), *figures, *effort)
+        own = "" if attack.own_norm == record.norm else f" (searches in {SYMBOLS[attack.own_norm]})"
+        table.add_row(Text(attack.title + own), *figures, *effort)
     table.add_row("worst case", *_figures(record.worst_case, record.worst_distance.median), style="bold")
     console.print(table)
-    for point in record.worst_case[-1:]:
+    for point in record.worst_case[-1:] if any(attack.kind != "free" for attack in record.attacks) else []:
         _line(console, Text(f"worst case at ε = {point.text}: {_rate(point.robust)}"))
     for attack in record.attacks:
         if attack.kind == "free":

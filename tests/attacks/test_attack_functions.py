@@ -7,7 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustkit.attacks import APGD, LBFGS, PGD, Classifier
+from robustkit.attacks import (
+    APGD,
+    FAB,
+    LBFGS,
+    NES,
+    PGD,
+    CarliniWagner,
+    Classifier,
+    DeepFool,
+    SimBA,
+    Spatial,
+    Square,
+)
 
 
 def answers(trained, kind: str):
@@ -76,3 +88,24 @@ def test_what_cannot_be_a_model_is_refused() -> None:
         Classifier(lambda x: x, outputs="scores")
     with pytest.raises(ValueError, match="not type"):
         Classifier(torch.nn.Linear)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_answers_of_another_dtype_become_that_of_the_pictures(trained, dtype: str) -> None:
+    """NumPy answers in float64 unless told otherwise."""
+    model = Classifier(lambda x: answers(trained, "logits")(x).astype(dtype))
+    assert model.logits(trained.x).dtype == torch.float32
+    for attack in (
+        Square(eps=0.2, queries=30),
+        NES(eps=0.2, queries=30),
+        SimBA(queries=30),
+        Spatial(angles=3, shifts=1),
+    ):
+        assert attack(model, trained.x, trained.y).dtype == torch.float32
+
+    class Double(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return trained.net(x).double()
+
+    for attack in (PGD(eps=0.2, steps=3), DeepFool(steps=3), FAB(steps=3), CarliniWagner(steps=5, searches=2)):
+        assert attack(Double(), trained.x, trained.y).dtype == torch.float32

@@ -215,3 +215,14 @@ def test_fab_is_nearer_than_torchattacks_with_no_more_gradients(digits, norm: st
     assert middle <= theirs[0]
     assert mean <= theirs[1]
     assert gradients <= (180 if hard else 80)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("kind", [DeepFool, FAB])
+def test_a_model_in_bf16_is_fooled_as_far_as_one_in_full_precision(trained, kind, norm: str) -> None:
+    """A boundary seen in bf16 lies elsewhere: steps onto it ended on the wrong side, and stayed there."""
+    net, x, y = trained
+    attack = kind(norm=norm, steps=20)
+    whole, half = (attack(Classifier(net, precision=precision), x, y) for precision in ("fp32", "bf16"))
+    assert torch.equal(wrong(net, whole, y), wrong(net, half, y))
+    torch.testing.assert_close(half, whole, atol=1e-4, rtol=0)
