@@ -137,6 +137,8 @@ def parse_attack(spec: str, norm: str) -> Attack:
             raise ConfigError(f"{key} of {name} is set for the whole audit: use --{key}")
         if key not in fields:
             raise ConfigError(f"{name} has no parameter {key!r}{suggestion(key, fields)}; it has {', '.join(fields)}")
+        if key in values:
+            raise ConfigError(f"{key} of {name} is given twice in {spec!r}")
         values[key] = _value(f"{key} of {name}", text, fields[key])
     try:
         return kind(**values)

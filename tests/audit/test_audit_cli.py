@@ -45,6 +45,7 @@ BAD = {
     "parameter without a value": (["--attack", "pgd:steps"], "KEY=VALUE"),
     "parameter of a wrong type": (["--attack", "pgd:steps=many"], "whole number"),
     "parameter out of range": (["--attack", "pgd:steps=0"], "at least 1"),
+    "parameter given twice": (["--attack", "pgd:steps=3,steps=4"], "given twice"),
     "parameter not finite": (["--attack", "pgd:step_size=nan"], "step_size"),
     "parameter divided by zero": (["--attack", "pgd:step_size=1/0"], "is a number"),
     "parameter that is not true or false": (["--attack", "pgd:random_start=maybe"], "true or false"),
