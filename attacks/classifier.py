@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .layout import Layout
+from .pooling import Pooling
 
 PRECISIONS = ("fp32", "bf16")
 OUTPUTS = ("logits", "probabilities", "labels")
@@ -82,6 +83,7 @@ class Classifier:
         self.listener: Callable[[], None] | None = None
         self._depth = 0
         self.layout = Layout(self.net)
+        self._pooling = Pooling()
 
     @property
     def access(self) -> str:
@@ -208,8 +210,10 @@ class Classifier:
 
     def _forward(self, x: Tensor, precision: str = "fp32") -> Tensor:
         self.forwards += len(x)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            out: Any = self.net(self._normalised(x))
+        point = self._normalised(x)
+        pooling = self._pooling if self._pooling.worth(x) else nullcontext()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"), pooling:
+            out: Any = self.net(point)
         if self.outputs != "logits":
             out = self._as_logits(out, x)
         if not isinstance(out, Tensor):
