@@ -55,6 +55,8 @@ class _Apgd(Method[_Climb]):
     start: Tensor | None = None  # like x; else a random point on the sphere
     draws: int = 1
 
+    deepens = True
+
     def begin(self, problem: Problem) -> _Climb:
         x = problem.x
         rows, n = len(x), x[0].numel()

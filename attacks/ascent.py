@@ -37,6 +37,8 @@ class _Ascent(Method[_Climb]):
     restart: int | None = None  # which random start; None starts at x
     early_stop: bool = True
 
+    deepens = True
+
     def begin(self, problem: Problem) -> _Climb:
         x = problem.x
         point = x.clone()

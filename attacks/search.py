@@ -56,6 +56,7 @@ class Method(ABC, Generic[S]):
     blind: bool = False  # looks at the model's answers alone and needs no gradient
     draws: int = 1  # queries per evaluation that are averaged, for a model that answers at random
     objectives: int = 1  # columns of the objective, each with a gradient of its own
+    deepens: bool = False  # any point that reaches the goal is an answer; a better one is welcome, not needed
 
     @abstractmethod
     def begin(self, problem: Problem) -> S:
@@ -89,10 +90,66 @@ class Best:
             self.score[where] = score[better]
 
 
+class _Claims(Generic[S]):
+    """What arithmetic in bf16 says of points, as far as it need not be judged at once.
+
+    A row's first answer is judged in full precision. Of one that has its answer, a method that deepens is believed
+    that the next is better, which saves a forward at each step; the last of them is judged at the end, and where it is
+    no answer the one before all of them stands.
+    """
+
+    def __init__(self, model: Classifier, problem: Problem, method: Method[S], best: Best) -> None:
+        self.model, self.problem, self.method, self.best = model, problem, method, best
+        self.sure: Best | None = None  # the judged answers of rows that have others by now
+        self.open = torch.zeros_like(best.score, dtype=torch.bool)
+
+    def judge(self, problem: Problem, rows: Tensor, state: S, margin: Tensor, score: Tensor, exact: bool) -> Tensor:
+        """The scores, those of new answers from margins in full precision; `margin` is corrected in place."""
+        better = (margin < 0) & (score < self.best.score[rows])
+        if exact:
+            self.open[rows[better]] = False
+            return score
+        has = self.best.score[rows] < 0
+        claims = (better & ~has if self.method.deepens else better).nonzero().squeeze(1)
+        if len(claims):
+            margin[claims] = self._margins(problem.take(claims), state.point[claims])
+            score = self.method.score(problem, state, margin)
+        if self.method.deepens:
+            self._keep(rows[better & has])
+        return score
+
+    def _keep(self, rows: Tensor) -> None:
+        new = rows[~self.open[rows]]
+        if len(new):
+            if self.sure is None:
+                self.sure = Best(self.best.point.clone(), self.best.score.clone())
+            self.sure.point[new], self.sure.score[new] = self.best.point[new], self.best.score[new]
+            self.open[new] = True
+
+    def settle(self) -> None:
+        """Judge what was believed."""
+        if self.sure is None:
+            return
+        rows = self.open.nonzero().squeeze(1)
+        if len(rows) == 0:
+            return
+        margin = self._margins(self.problem.take(rows), self.best.point[rows])
+        holds = margin < 0
+        self.best.score[rows] = torch.where(holds, margin.to(self.best.score), self.sure.score[rows])
+        back = rows[~holds]
+        self.best.point[back] = self.sure.point[back]
+
+    def _margins(self, problem: Problem, points: Tensor) -> Tensor:
+        problem.spend(self.method.draws)
+        return problem.goal.margin(self.model.logits(points, draws=self.method.draws))
+
+
 def search(model: Classifier, problem: Problem, method: Method[S], rounds: int) -> Best:
     """Run `method` for at most `rounds` evaluations a row, with gradients unless it is blind, and evaluate the
     last point too."""
     best = Best(problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf))
+    rounded = model.precision != "fp32" and not (method.blind or method.exact)
+    claims = _Claims(model, problem, method, best) if rounded else None
     rows = torch.arange(len(problem.x), device=problem.x.device)
     state = method.begin(problem)
     # Packing reads `done` back from the device: every round on the CPU, seldom where that stalls a queue.
@@ -116,20 +173,16 @@ def search(model: Classifier, problem: Problem, method: Method[S], rounds: int) 
             )
         margin = problem.goal.margin(logits)
         score = method.score(problem, state, margin)
-        if model.precision != "fp32" and not (blind or method.exact):
-            # What rounded arithmetic claims is judged again before it counts or a row is let go.
-            claims = ((margin < 0) & (score < best.score[rows])).nonzero().squeeze(1)
-            if len(claims):
-                problem.take(claims).spend(method.draws)
-                judged = model.logits(state.point[claims], draws=method.draws)
-                margin[claims] = problem.goal.take(claims).margin(judged)
-                score = method.score(problem, state, margin)
+        if claims is not None:
+            score = claims.judge(problem, rows, state, margin, score, last)
         best.offer(rows, state.point, score)
         if problem.trace is not None:
             problem.trace.note(problem.rows, score, margin < 0)
         if last:
             break
         method.advance(problem, state, Evaluation(margin, value, gradient, logits))
+    if claims is not None:
+        claims.settle()
     return best
 
 
