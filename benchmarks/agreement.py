@@ -48,7 +48,7 @@ def reference(model: Classifier, norm: str, eps: float) -> Callable[[Tensor, Ten
     attack = Theirs(Counted(model, frozen=False), norm={"linf": "Linf"}.get(norm, norm.upper()), eps=eps, seed=0)
 
     def run(x: Tensor, y: Tensor) -> Tensor:
-        points: Tensor = attack.run_standard_evaluation(x, y, batch_size=len(x))
+        points: Tensor = attack.run_standard_evaluation(x, y, batch_size=len(x))[0]
         return points
 
     return run

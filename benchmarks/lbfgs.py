@@ -86,7 +86,8 @@ def scipy_image(model: Classifier, x: Tensor, target: int, attack: LBFGS) -> Ten
         return x
     point = torch.from_numpy(best[0][1]).to(x.dtype).view(1, *x.shape)
     found = Best(point, torch.tensor([best[0][0]], dtype=x.dtype))
-    return shorten(model, Problem(x[None], goal, torch.arange(1), 0), found, norms.get("l2")).point[0]
+    one = torch.arange(1)
+    return shorten(model, Problem(x[None], goal, one, 0, one), found, norms.get("l2")).point[0]
 
 
 def rms(points: Tensor, x: Tensor, model: Classifier, targets: Tensor) -> np.ndarray:
