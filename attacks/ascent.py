@@ -68,8 +68,11 @@ class _Ascent(Method[_Climb]):
         if self.early_stop and state.counts:
             state.done = seen.margin < 0
         x, z = problem.x, state.point
-        move = (self.norm.steepest if self.single else self.norm.step)(uphill, self.step, -z, 1 - z)
-        state.point = self.norm.point(x, move.add_(z).sub_(x), self.eps)
+        if self.single:
+            move = self.norm.steepest(uphill, self.step, -z, 1 - z)
+            state.point = self.norm.point(x, move.add_(z).sub_(x), self.eps)
+        else:
+            state.point = self.norm.climb(x, z, uphill, self.step, self.eps)
         state.counts = True
 
 

@@ -99,8 +99,7 @@ class _Estimate(Method[_Guess]):
             slope = state.slope if state.planned else state.noise.roll()
             state.asked = 0
             state.uphill = _MOMENTUM * state.uphill + (1 - _MOMENTUM) * slope
-            move = self.norm.step(state.uphill, self.step, -state.here, 1 - state.here)
-            state.point = self.norm.point(x, state.here + move - x, self.eps)
+            state.point = self.norm.climb(x, state.here, state.uphill, self.step, self.eps)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,12 @@ from robustkit.attacks.layout import Layout
 
 _LOGITS = 1e-3  # by which logits may differ after folding, of their size
 _WORTH = 1.15  # how many times faster another way must be to be taken
-_SECONDS = 0.5  # after which no further round of the probe begins
-_FLOATS = 310_000  # input values of the probe's batch: 2 photographs of 224×224
-_ROWS = 16
+_ROUNDS = 5  # of the probe
+_SECONDS = 0.8  # after which no further round of it begins
+_FLOATS = 310_000  # input values of its batch at first: 2 photographs of 224×224
+_ROWS = 16  # at first
+_MOST = 256  # rows, if a gradient of them takes no longer than
+_GRADIENT = 0.1  # seconds
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # exactly: a subclass may do more
 
@@ -124,7 +127,7 @@ def prepare(model: Classifier, shape: tuple[int, int, int], folding: bool, preci
     if model.access != "gradient":
         return Prepared()
     device = model.device
-    rows = max(1, min(_ROWS, _FLOATS // (shape[0] * shape[1] * shape[2]))) * (1 if device.type == "cpu" else 8)
+    rows = max(1, min(_ROWS, _FLOATS // math.prod(shape))) * (1 if device.type == "cpu" else 8)
     x = torch.rand(rows, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     try:
         logits = model.logits(x)  # after which it is known whether the network stands channels_last
@@ -134,7 +137,7 @@ def prepare(model: Classifier, shape: tuple[int, int, int], folding: bool, preci
         return Prepared()
     folded, difference = _folded(model, x, logits) if folding else (0, 0.0)
     model.precision = "fp32" if precision == "auto" else precision
-    seconds = _fastest(model, x) if precision == "auto" else {}
+    rows, seconds = _fastest(model, x) if precision == "auto" else (rows, {})
     model.forwards = model.backwards = 0
     return Prepared(folded, difference, rows, seconds, _way(model))
 
@@ -157,17 +160,21 @@ def _folded(model: Classifier, x: Tensor, before: Tensor) -> tuple[int, float]:
     return 0, 0.0
 
 
-def _fastest(model: Classifier, x: Tensor) -> dict[str, float]:
-    """Time a gradient in each way that is open to the model, and leave it in the best; the seconds by way."""
+def _fastest(model: Classifier, x: Tensor) -> tuple[int, dict[str, float]]:
+    """Time a gradient in each way that is open to the model, and leave it in the best; of how many rows, and the
+    seconds by way."""
     layouts = [True, False] if model.layout.wanted else [False]
     precisions = ["fp32", "bf16"] if computes_in_bf16(model.device) else ["fp32"]
     ways = [(precision, layouts[0]) for precision in precisions] + [("fp32", layout) for layout in layouts[1:]]
     if len(ways) == 1:
-        return {}
+        return len(x), {}
     best = dict.fromkeys(ways, math.inf)
     began = time.perf_counter()
     _seconds(model, x)  # warms up
-    for turn in range(3):  # each in turn, the best counts: a busy moment hits all of them
+    # As many rows as an audit takes at once, where that is cheap: what a few gain or lose says little of many.
+    times = min(_MOST // len(x), int(_GRADIENT / min(_seconds(model, x) for _ in range(3))))
+    x = x.repeat(max(1, times), 1, 1, 1)
+    for turn in range(_ROUNDS):  # each in turn, the best counts: a busy moment hits all of them
         if turn and time.perf_counter() - began > _SECONDS:
             break
         for way in ways:
@@ -178,7 +185,7 @@ def _fastest(model: Classifier, x: Tensor) -> dict[str, float]:
     for way in [*(way for way in ways if way != chosen), chosen]:
         model.precision, model.layout.wanted = way
         named[_way(model)] = best[way]
-    return {name: seconds for name, seconds in named.items() if seconds < math.inf}
+    return len(x), {name: seconds for name, seconds in named.items() if seconds < math.inf}
 
 
 def _seconds(model: Classifier, x: Tensor) -> float:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
 from robustkit.errors import DataError
 from robustkit.loading.classes import is_imagenet, match_classes
-from robustkit.loading.pictures import Preprocess, load_picture
+from robustkit.loading.pictures import as_input
+from robustkit.loading.pixels import Pixels, Preprocess, read_pixels
 from robustkit.loading.stream import Asks, Data, Sample, round_robin
 
 # Left by an archiver beside the pictures.
@@ -28,6 +30,8 @@ class FileData(Data):
         classes: every class name there is, files or not.
         root: names are shown relative to it.
     """
+
+    decodes: ClassVar[bool] = True
 
     def __init__(self, name: str, title: str, files: list[tuple[Path, str]], classes: list[str], root: Path) -> None:
         super().__init__(name, title)
@@ -130,8 +134,14 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path, shown: str, preprocess: Preprocess, label: int) -> tuple[Tensor, int]:
+def _read(
+    path: Path,
+    shown: str,
+    preprocess: Preprocess,
+    label: int,
+    decode: Callable[[Path, Preprocess], Pixels] = read_pixels,
+) -> tuple[Tensor, int]:
     try:
-        return load_picture(path, preprocess), label
+        return as_input(decode(path, preprocess)), label
     except DataError as error:
         raise DataError(re.sub(f"^{re.escape(str(path))}: ", "", str(error))) from None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
 from threading import Event
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +18,12 @@ from torch import Tensor
 from robustkit.errors import DataError
 from robustkit.loading.ahead import ahead
 from robustkit.loading.classes import Answers
-from robustkit.loading.pictures import Preprocess
+from robustkit.loading.decoders import Decoders, decoder_count
+from robustkit.loading.pixels import Preprocess
 
 Item = TypeVar("Item")
+
+_AHEAD = 4  # samples for each process that decodes, so that none waits for its next
 
 
 class Asks(Answers, Protocol):
@@ -53,10 +58,13 @@ _Read = tuple[Batch | None, list[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample not yet read; `read` gives (x float32 [C, H, W] in [0,1], class) or raises a DataError."""
+    """One sample not yet read; `read` gives (x float32 [C, H, W] in [0,1], class) or raises a DataError.
+
+    Where the data `decodes`, it also takes what is to be called in place of `pixels.read_pixels`.
+    """
 
     name: str
-    read: Callable[[], tuple[Tensor, int]]
+    read: Callable[..., tuple[Tensor, int]]
 
 
 class Data(ABC):
@@ -65,7 +73,10 @@ class Data(ABC):
     Attributes:
         name, title: as it was asked for, and as a report shows it.
         skipped: (name, reason) of every sample that could not be read in the latest stream so far.
+        decodes: whether reading a sample is decoding a picture file.
     """
+
+    decodes: ClassVar[bool] = False
 
     def __init__(self, name: str, title: str) -> None:
         self.name = name
@@ -89,10 +100,12 @@ class Data(ABC):
 
         They are read when the first batch is asked for; from then on the next batch is read in a thread while the
         caller is busy with the last. A sample that cannot be read is left out and noted in `skipped` when its batch is
-        handed over. For a model on a GPU the pictures lie in pinned memory, from where they are copied to it at once.
+        handed over. For a model on a GPU the pictures lie in pinned memory, from where they are copied to it at once,
+        and files are decoded in several processes, which are gone once the stream is done or closed.
 
         Raises:
             DataError: see `resolve`, at once; while streaming, when not a single sample could be read.
+            RobustkitError: while streaming, when a process that decodes died.
             ValueError: batch_size or samples below 1, at once.
         """
         if batch_size < 1 or (samples is not None and samples < 1):
@@ -100,8 +113,9 @@ class Data(ABC):
         self.skipped = []
         place: torch.device | None = getattr(model, "device", None)
         pinned = place if place is not None and place.type == "cuda" else None
+        count = decoder_count(place.type) if place is not None and self.decodes else 0
         left = Event()
-        return self._stream(_read(self.resolve(model), batch_size, samples, pinned, left), left)
+        return self._stream(_read(self.resolve(model), batch_size, samples, pinned, count, left), left)
 
     def _stream(self, read: Generator[_Read, None, None], left: Event) -> Generator[Batch, None, None]:
         skipped = self.skipped
@@ -125,6 +139,7 @@ def _read(
     batch_size: int,
     samples: int | None,
     pinned: torch.device | None,
+    count: int,
     left: Event,
 ) -> Generator[_Read, None, None]:
     """Batches, each with what was skipped on the way to it; None in place of the last if only such is left.
@@ -134,23 +149,44 @@ def _read(
     good = 0
     held: list[tuple[Tensor, int, int, str]] = []
     skipped: list[tuple[str, str]] = []
-    for number, sample in enumerate(listing()):
-        if left.is_set():
-            return
-        try:
-            x, y = sample.read()
-        except DataError as error:
-            skipped.append((sample.name, str(error)))
-            continue
-        held.append((x, y, number, sample.name))
-        good += 1
-        if len(held) == batch_size:
-            yield _batch(held, pinned), skipped
-            held, skipped = [], []
-        if good == samples:
-            break
+    with closing(_begun(listing(), count)) as begun:
+        for number, (name, answer) in enumerate(begun):
+            if left.is_set():
+                return
+            try:
+                x, y = answer()
+            except DataError as error:
+                skipped.append((name, str(error)))
+                continue
+            held.append((x, y, number, name))
+            good += 1
+            if len(held) == batch_size:
+                yield _batch(held, pinned), skipped
+                held, skipped = [], []
+            if good == samples:
+                break
     if held or skipped:
         yield _batch(held, pinned) if held else None, skipped
+
+
+def _begun(
+    samples: Iterator[Sample], count: int
+) -> Generator[tuple[str, Callable[[], tuple[Tensor, int]]], None, None]:
+    """The samples' names in order, each with what gives the sample; with a `count` they are under way in as many
+    processes, a few ahead of what is asked for."""
+    if not count:
+        yield from ((sample.name, sample.read) for sample in samples)
+        return
+    with Decoders() as decoders, ThreadPoolExecutor(count, "robustkit-decode") as threads:
+        coming: deque[tuple[str, Callable[[], tuple[Tensor, int]]]] = deque()
+        try:
+            for sample in samples:
+                coming.append((sample.name, threads.submit(sample.read, decoders.read).result))
+                if len(coming) > _AHEAD * count:
+                    yield coming.popleft()
+            yield from coming
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def _batch(held: Sequence[tuple[Tensor, int, int, str]], pinned: torch.device | None) -> Batch:

@@ -259,3 +259,24 @@ def test_onto_a_plane_does_not_depend_on_the_scale(name: str, scale: float) -> N
     w, x, norm = torch.randn(4, 50), torch.rand(4, 50), norms.get(name)
     gap = torch.tensor([1.0, -2.0, 0.0, 100.0])
     torch.testing.assert_close(norm.onto_plane(w * scale, gap * scale, -x, 1 - x), norm.onto_plane(w, gap, -x, 1 - x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("eps", "length"), [(8 / 255, 0.1), (1 / 255, 2.5 / 255), (0.3, 0.02), (1.0, 1.0), (1e-6, 1e-7)]
+)
+def test_the_short_climb_in_linf_is_the_long_one_to_the_last_bit(dtype, eps: float, length: float) -> None:
+    norm, draw = norms.get("linf"), torch.Generator().manual_seed(0)
+    anywhere = torch.rand(64, 3, 8, 8, dtype=dtype, generator=draw)
+    dark = anywhere**8
+    for x in (anywhere, (anywhere * 255).round() / 255, anywhere.round(), dark, 1 - dark):
+        z = (x + (2 * torch.rand(x.shape, dtype=dtype, generator=draw) - 1) * eps).clamp(0, 1)
+        for _ in range(4):
+            g = torch.randn(x.shape, dtype=dtype, generator=draw)
+            g[torch.rand(x.shape, generator=draw) < 0.1] = 0
+            kept = g.clone(), x.clone(), z.clone()
+            long = norm.point(x, norm.step(g, length, -z, 1 - z) + z - x, eps)
+            short = norm.climb(x, z, g, length, eps)
+            assert torch.equal(short, long)
+            assert all(torch.equal(*pair) for pair in zip(kept, (g, x, z), strict=True))
+            z = short

@@ -210,6 +210,15 @@ def test_what_is_clearly_faster_is_taken(times: dict[tuple[str, bool], float], f
     assert "inf" not in str(prepared)
 
 
+@pytest.mark.parametrize(("seconds", "rows"), [(0.001, 256), (0.03, 48), (0.2, 16)])
+def test_a_cheap_gradient_is_timed_on_as_many_rows_as_an_audit_takes(
+    times: dict[tuple[str, bool], float], seconds: float, rows: int
+) -> None:
+    times |= dict.fromkeys(times, seconds)
+    model = Classifier(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3)))
+    assert prepare(model, (3, 8, 8), True, "auto").rows == rows
+
+
 def test_a_precision_that_is_asked_for_is_not_questioned(times: dict[tuple[str, bool], float]) -> None:
     times[("bf16", True)] = 0.1
     for precision in ("fp32", "bf16"):

@@ -15,7 +15,7 @@ from torchvision.transforms import functional as transforms
 
 from robustkit.data import load_picture
 from robustkit.errors import DataError
-from robustkit.loading import pictures
+from robustkit.loading import pixels as decoding
 from robustkit.loading.pictures import Preprocess
 
 SAME = Preprocess((6, 5), 3)
@@ -165,8 +165,8 @@ def test_a_huge_jpeg_is_read_at_a_smaller_scale(tmp_path: Path, monkeypatch: pyt
     saved(np.repeat(np.repeat(gradient[None], 1200, 0)[..., None], 3, 2), tmp_path / "a.jpg", quality=95)
     fit = Preprocess((32, 32), 3, 36)
     whole = load_picture(tmp_path / "a.jpg", fit)
-    monkeypatch.setattr(pictures, "DRAFT_PIXELS", 1000)
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 100_000)  # the whole would be refused
+    monkeypatch.setattr(decoding, "DRAFT_PIXELS", 1000)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 100_000)  # the whole would be refused
     assert (load_picture(tmp_path / "a.jpg", fit) - whole).abs().max() < 0.02
 
 
