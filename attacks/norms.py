@@ -219,22 +219,29 @@ def _fill(u: Tensor, cap: Tensor, eps: float | Tensor, power: float = 2) -> Tens
     # Scaled by the largest entry, and what is nothing beside it left out: their powers would over- or underflow.
     top = u.amax(1, keepdim=True)
     u = torch.where(u > 1e-15 * top, u / top, 0.0)
-    free = (u > 0) & (cap > 0)
     capped = t = u.new_zeros(len(u))
-    powers, caps = u**power, cap**power
+    powers, caps = u**power, torch.where(u > 0, cap, 0.0) ** power
+    free = torch.gt(cap, 0, out=torch.empty_like(u))  # 1 or 0: truth values are not vectorised
     for _ in range(_ROUNDS):
         rest = (eps**power - capped).clamp_(min=0)
         weight = (powers * free).sum(1)
         # Never back down: where the capped entries use up eps, rounding may leave no rest for the free ones.
         t = torch.where(weight > 0, (rest / weight) ** (1 / power), torch.where(rest > 0, math.inf, t)).maximum(t)
-        full = free & (u * t[:, None] >= cap)
-        if not full.any():
+        full = _reached(u, t, cap).mul_(free)
+        spent = (caps * full).sum(1)
+        if not spent.any():
             break
-        free = free & ~full
-        capped = capped + (caps * full).sum(1)
+        free = free.sub_(full)
+        capped = capped + spent
     # 0 · inf: an entry that does not pull is not moved.
     scaled = torch.where(u > 0, u * t[:, None], 0.0)
     return torch.minimum(scaled, cap).view(shape)
+
+
+def _reached(speed: Tensor, t: Tensor, end: Tensor) -> Tensor:
+    """1 where speed · t [B] is at or past the end, 0 elsewhere."""
+    far = speed * t[:, None]
+    return torch.ge(far, end, out=far)
 
 
 def _rise(gain: Tensor, speed: Tensor, room: Tensor, need: Tensor) -> Tensor:
@@ -242,16 +249,17 @@ def _rise(gain: Tensor, speed: Tensor, room: Tensor, need: Tensor) -> Tensor:
 
     The product is concave in t, so Newton's steps climb to the root from below.
     """
-    free = gain > 0
+    rates, ends, free = gain * speed, gain * room, torch.ones_like(gain)
     used = t = need.new_zeros(len(need))
     for _ in range(_ROUNDS):
-        rate = (gain * speed * free).sum(1)
+        rate = (rates * free).sum(1)
         t = torch.where(rate > 0, (need - used) / rate, math.inf).maximum(t)
-        full = free & (speed * t[:, None] >= room)
-        if not full.any():
+        full = _reached(speed, t, room).mul_(free)
+        spent = (ends * full).sum(1)
+        if not spent.any():
             break
-        free = free & ~full
-        used = used + (gain * room * full).sum(1)
+        free = free.sub_(full)
+        used = used + spent
     return torch.where(speed > 0, speed * t[:, None], 0.0).minimum(room)
 
 
