@@ -228,11 +228,10 @@ def _fill(u: Tensor, cap: Tensor, eps: float | Tensor, power: float = 2) -> Tens
         # Never back down: where the capped entries use up eps, rounding may leave no rest for the free ones.
         t = torch.where(weight > 0, (rest / weight) ** (1 / power), torch.where(rest > 0, math.inf, t)).maximum(t)
         full = _reached(u, t, cap).mul_(free)
-        spent = (caps * full).sum(1)
-        if not spent.any():
+        if not full.amax():
             break
         free = free.sub_(full)
-        capped = capped + spent
+        capped = capped + (caps * full).sum(1)
     # 0 · inf: an entry that does not pull is not moved.
     scaled = torch.where(u > 0, u * t[:, None], 0.0)
     return torch.minimum(scaled, cap).view(shape)
@@ -255,11 +254,10 @@ def _rise(gain: Tensor, speed: Tensor, room: Tensor, need: Tensor) -> Tensor:
         rate = (rates * free).sum(1)
         t = torch.where(rate > 0, (need - used) / rate, math.inf).maximum(t)
         full = _reached(speed, t, room).mul_(free)
-        spent = (ends * full).sum(1)
-        if not spent.any():
+        if not full.amax():
             break
         free = free.sub_(full)
-        used = used + spent
+        used = used + (ends * full).sum(1)
     return torch.where(speed > 0, speed * t[:, None], 0.0).minimum(room)
 
 
