@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_eps, check_flag
+from .base import Attack, Problem, check_count, check_counts, check_eps, check_flag
 from .classifier import Classifier
 from .losses import Aim, check_loss, towards
 from .search import Best, Evaluation, Method, State, row_generator, search
@@ -204,10 +204,8 @@ class APGD(Attack):
 
     def __post_init__(self) -> None:
         check_eps(self.norm, self.eps)
-        check_count("steps", self.steps)
-        check_count("restarts", self.restarts)
+        check_counts(self, "steps", "restarts", "eot")
         check_count("targets", self.targets, 0)
-        check_count("eot", self.eot)
         check_flag("early_stop", self.early_stop)
         check_loss(self.loss)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_eps, check_flag, check_positive, is_number, require
+from .base import Attack, Problem, check_count, check_eps, check_flag, check_from_zero, check_optional, require
 from .classifier import Classifier
 from .losses import Aim, check_loss, towards
 from .search import Best, Evaluation, Method, State, row_generator, search
@@ -270,8 +270,7 @@ class MIFGSM(Attack):
 
     def __post_init__(self) -> None:
         _check(self)
-        number = is_number(self.decay) and 0 <= self.decay < float("inf")
-        require(number, f"decay must be a number of at least 0, got {self.decay!r}")
+        check_from_zero("decay", self.decay)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         step = self.step_size or self.eps / self.steps
@@ -288,5 +287,4 @@ def _check(attack: FGSM | BIM | PGD | MIFGSM) -> None:
         return
     check_count("steps", attack.steps)
     check_flag("early_stop", attack.early_stop)
-    if attack.step_size is not None:
-        check_positive("step_size", attack.step_size)
+    check_optional("step_size", attack.step_size)

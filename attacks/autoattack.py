@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import norms
 from .apgd import APGD, _Apgd
-from .base import Attack, Problem, check_choice, check_count, check_eps, check_flag
+from .base import Attack, Problem, check_choice, check_counts, check_eps, check_flag
 from .classifier import Classifier
 from .fab import FAB, search_fab
 from .search import Best, search
@@ -69,8 +69,7 @@ class AutoAttack(Attack):
     def __post_init__(self) -> None:
         check_eps(self.norm, self.eps)
         check_choice("version", self.version, _VERSIONS)
-        check_count("steps", self.steps)
-        check_count("queries", self.queries)
+        check_counts(self, "steps", "queries")
         check_flag("early_stop", self.early_stop)
 
     def stages(self, classes: int, *, targeted: bool = False) -> tuple[APGD | FAB | Square, ...]:

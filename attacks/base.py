@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeGuard
 
@@ -93,14 +93,14 @@ class Attack(ABC):
             cannot fool unchanged. Both lie in the box.
 
         Raises:
-            ValueError: an input of the wrong shape, dtype or range, a model that gives no logits, or one that gives
-                less than the attack needs.
+            ValueError: an input of the wrong shape, dtype or range, a model that gives no logits or less than the
+                attack needs, a parameter that does not go with the model, the pictures or a target.
         """
         model = as_classifier(model)
         self.check_access(model)
-        require(target is None or self.targetable, f"{self.title} takes no targets")
         with torch.inference_mode(False), torch.no_grad():
             problem = _checked(model, x, y, target, ids, seed, trace)
+            self.check_task(model.classes, x.shape[1:], target is not None)
             with model.frozen():
                 return self.run(model, problem) if len(x) else x.clone()
 
@@ -117,6 +117,31 @@ class Attack(ABC):
                 f"{self.title} needs {_NEEDS[self.access]}, this model gives {_GIVES[model.access]}: "
                 f"take one of {', '.join(enough)}"
             )
+
+    def check_task(self, classes: int | None, shape: Sequence[int], targeted: bool) -> None:
+        """ValueError where a parameter does not go with what is to be attacked, which shows before a single query.
+
+        A default bows to the model, as the 9 targets of FAB do where there are fewer; what was asked for does not.
+
+        Args:
+            classes: how many the model has; None where nobody knows yet.
+            shape: of a picture, [C, H, W].
+            targeted: whether there is a target.
+        """
+        require(not targeted or self.targetable, f"{self.title} takes no targets")
+        # These two mean the same in every attack that has them.
+        targets, loss = getattr(self, "targets", 0), getattr(self, "loss", "")
+        if targets not in (0, getattr(type(self), "targets", 0)):
+            asked = f"{self.title}: targets={targets}"
+            require(not targeted, f"{asked} and a target both say where to go: give one of them")
+            if classes is not None:
+                require(targets < classes, f"{asked}, but the model has {classes} classes: give at most {classes - 1}")
+        if loss == "dlr" and classes is not None:
+            check_ratio(classes, targeted or targets > 0)
+
+    def check_pictures(self, shape: Sequence[int]) -> None:
+        """Rows of that shape are pictures."""
+        require(len(shape) == 3, f"{self.title} needs pictures [B, C, H, W], got rows of shape {tuple(shape)}")
 
     @classmethod
     def kinds(cls) -> Iterator[type[Attack]]:
@@ -184,9 +209,32 @@ def check_eps(norm: str, eps: float) -> None:
     )
 
 
+def check_ratio(classes: int, aimed: bool) -> None:
+    """The loss dlr, the ratio of logits, is defined for so many classes; it is `aimed` with a rival or a target."""
+    needed = 4 if aimed else 3
+    require(
+        classes >= needed,
+        f"the loss dlr needs {needed} classes{' with a target' if aimed else ''}, the model has {classes}: "
+        "use loss ce or margin",
+    )
+
+
 def check_count(name: str, value: int, least: int = 1) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     require(whole and value >= least, f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def check_counts(attack: Attack, *names: str) -> None:
+    """Each of these parameters is a whole number of at least 1."""
+    for name in names:
+        check_count(name, getattr(attack, name))
+
+
+def check_from_zero(name: str, value: float, most: float = math.inf) -> None:
+    """A number of at least 0, and up to `most` if that is finite."""
+    number = is_number(value) and 0 <= value < math.inf and value <= most
+    span = "of at least 0" if math.isinf(most) else f"from 0 to {most:g}"
+    require(number, f"{name} must be a number {span}, got {value!r}")
 
 
 def check_positive(name: str, value: float, most: float = math.inf) -> None:
@@ -194,6 +242,12 @@ def check_positive(name: str, value: float, most: float = math.inf) -> None:
     number = is_number(value) and 0 < value < math.inf and value <= most
     limit = "" if math.isinf(most) else f" of at most {most:g}"
     require(number, f"{name} must be a positive number{limit}, got {value!r}")
+
+
+def check_optional(name: str, value: float | None) -> None:
+    """A number above 0, or None, which leaves the choice to the attack."""
+    if value is not None:
+        check_positive(name, value)
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:

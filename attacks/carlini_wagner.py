@@ -10,14 +10,22 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_norm, check_positive, is_number, require
+from .base import (
+    Attack,
+    Problem,
+    check_counts,
+    check_from_zero,
+    check_norm,
+    check_optional,
+    check_positive,
+)
 from .classifier import Classifier
 from .goal import Goal
 from .losses import Aim
 from .penalty import PenaltySearch
 from .search import Evaluation, Method, State, search
 from .shorten import shorten
-from .tangents import tangents
+from .tangents import openings, tangents
 
 _FACTOR = 10.0  # between constants until success and failure bracket the answer
 _CLOSE = 1.02  # ratio of the brackets at which a row's search ends
@@ -29,6 +37,8 @@ _FADE = 0.99  # share of the step that is gone at the end of a solve
 # authors' code the black pixels of a digit hardly move in 100 steps.
 _INSET = 0.2
 _EDGE = math.atanh(1 - _INSET)
+
+_OPENINGS = 3  # gradients of the walk that look towards other classes first
 
 
 @dataclass
@@ -163,8 +173,9 @@ class CarliniWagner(Attack):
     picture; the first constant comes from the slope of the margin; the step is no longer than half the perturbation and
     fades to a hundredth over a solve; black and white are not at infinity but a fifth of the way in, so that they can
     be left in a few steps; the scale of the gradient is taken out. Unless a confidence is asked for, a third of the
-    searches is left out, and their gradients walk from the smallest perturbation along the linearised boundary, see
-    `tangents.tangents`; at the end it is shortened, without gradients.
+    searches is left out, and their gradients look towards the likeliest classes, see `tangents.openings`, and walk from
+    the smallest perturbation along the linearised boundary, see `tangents.tangents`; at the end it is shortened,
+    without gradients.
 
     Args:
         norm: "l2".
@@ -201,13 +212,10 @@ class CarliniWagner(Attack):
 
     def __post_init__(self) -> None:
         check_norm(self)
-        check_count("steps", self.steps)
-        check_count("searches", self.searches)
+        check_counts(self, "steps", "searches")
         check_positive("step_size", self.step_size)
-        if self.constant is not None:
-            check_positive("constant", self.constant)
-        number = is_number(self.confidence) and 0 <= self.confidence < float("inf")
-        require(number, f"confidence must be a number of at least 0, got {self.confidence!r}")
+        check_optional("constant", self.constant)
+        check_from_zero("confidence", self.confidence)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm = norms.get("l2")
@@ -218,5 +226,8 @@ class CarliniWagner(Attack):
         found = search(model, problem, method, self.steps * solves)
         if self.confidence > 0:
             return found.point
-        found = tangents(model, problem, found, Aim(problem.goal, "margin"), norm, self.steps * walks)
+        walk = self.steps * walks
+        first = 0 if problem.goal.targeted else min(_OPENINGS, walk)
+        found = openings(model, problem, found, norm, first)
+        found = tangents(model, problem, found, Aim(problem.goal, "margin"), norm, walk - first)
         return shorten(model, problem, found, norm).point

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -105,7 +106,10 @@ class Corruption(Attack):
         severities = range(1, SEVERITIES + 1) if self.severity == 0 else (self.severity,)
         return [(severity, kind) for severity in severities for kind in kinds]
 
+    def check_task(self, classes: int | None, shape: Sequence[int], targeted: bool) -> None:
+        super().check_task(classes, shape, targeted)
+        self.check_pictures(shape)
+
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        require(problem.x.dim() == 4, f"{self.title} needs pictures [B, C, H, W], got {tuple(problem.x.shape)}")
         cells = self.cells()
         return search(model, problem, _Cells(cells), len(cells) - 1).point

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_norm, is_number, require
+from .base import Attack, Problem, check_counts, check_from_zero, check_norm
 from .classifier import Classifier
 from .goal import Goal
 from .losses import rivals
@@ -107,10 +107,8 @@ class DeepFool(Attack):
 
     def __post_init__(self) -> None:
         check_norm(self)
-        check_count("steps", self.steps)
-        check_count("candidates", self.candidates)
-        number = is_number(self.overshoot) and 0 <= self.overshoot < float("inf")
-        require(number, f"overshoot must be a number of at least 0, got {self.overshoot!r}")
+        check_counts(self, "steps", "candidates")
+        check_from_zero("overshoot", self.overshoot)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm, goal = norms.get(self.norm), problem.goal

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_norm, check_positive
+from .base import Attack, Problem, check_counts, check_norm, check_positive
 from .classifier import Classifier
 from .losses import Aim, towards
 from .penalty import PenaltySearch
@@ -141,7 +141,8 @@ class EAD(Attack):
         searches: values of c tried per row and class; a solve that makes no progress in a tenth of its steps ends.
         step_size: how far the first step of a solve moves the steepest pixel, in pixel units of [0,1].
         beta: weight of the L1 norm against the squared L2 norm.
-        targets: untargeted, the number of likeliest wrong classes to solve for.
+        targets: untargeted, the number of likeliest wrong classes to solve for; the default is cut where there are
+            fewer.
 
     Raises:
         ValueError: a parameter out of range; see `Attack` for inputs.
@@ -170,11 +171,9 @@ class EAD(Attack):
 
     def __post_init__(self) -> None:
         check_norm(self)
-        check_count("steps", self.steps)
-        check_count("searches", self.searches)
+        check_counts(self, "steps", "searches", "targets")
         check_positive("step_size", self.step_size)
         check_positive("beta", self.beta)
-        check_count("targets", self.targets)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm = norms.get("l1")

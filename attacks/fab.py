@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_norm
+from .approach import column
+from .base import Attack, Problem, check_count, check_counts, check_norm
 from .classifier import Classifier
 from .goal import Goal
 from .losses import rivals
@@ -61,16 +62,12 @@ class _Fab(Method[_Walk]):
         # Without a gradient no step leads anywhere.
         stuck = (w == 0).flatten(1).all(1)
         state.done = stuck | (hit & (self.norm.size(z - x) <= (self.within or 0.0)))
-        back = torch.where(_column(hit, x), x + _BACK * (z - x), z)
+        back = torch.where(column(hit, x), x + _BACK * (z - x), z)
         # The plane stays where it is, whatever point it is seen from.
         near, far = (self.norm.onto_plane(w, gap + ((z - at) * w).flatten(1).sum(1), -at, 1 - at) for at in (back, x))
         size, size_x = self.norm.size(near), self.norm.size(far)
-        share = _column((size / (size + size_x).clamp(min=torch.finfo(x.dtype).tiny)).clamp(max=_BIAS), x)
+        share = column((size / (size + size_x).clamp(min=torch.finfo(x.dtype).tiny)).clamp(max=_BIAS), x)
         state.point = ((1 - share) * (back + _OVERSHOOT * near) + share * (x + _OVERSHOOT * far)).clamp_(0, 1)
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.dim() - 1))
 
 
 def search_fab(
@@ -128,7 +125,7 @@ def _restart(problem: Problem, norm: norms.Norm, stream: int, size: Tensor, with
         for i in problem.ids
     ]
     draw = torch.stack(draws).to(x)
-    return (x + draw * _column(size / 2 / norm.size(draw), x)).clamp_(0, 1)
+    return (x + draw * column(size / 2 / norm.size(draw), x)).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,8 @@ class FAB(Attack):
         restarts: per row and target; the first starts at the picture, each other at a random point half as far from
             it as the best so far, drawn from (seed, sample id, number of the start).
         targets: untargeted, go towards each of that many most likely wrong classes in turn, for one gradient a step;
-            0 goes towards the nearest of all classes, for a gradient towards each of them in each step.
+            0 goes towards the nearest of all classes, for a gradient towards each of them in each step. The default
+            is cut where there are fewer.
 
     Raises:
         ValueError: a parameter out of range; see `Attack` for inputs.
@@ -175,8 +173,7 @@ class FAB(Attack):
 
     def __post_init__(self) -> None:
         check_norm(self)
-        check_count("steps", self.steps)
-        check_count("restarts", self.restarts)
+        check_counts(self, "steps", "restarts")
         check_count("targets", self.targets, 0)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_norm, check_positive
+from .base import Attack, Problem, check_count, check_norm, check_optional, check_positive
 from .classifier import Classifier
 from .goal import Goal
 from .losses import Aim
@@ -123,8 +123,7 @@ class FMN(Attack):
     def __post_init__(self) -> None:
         check_norm(self)
         check_count("steps", self.steps)
-        if self.step_size is not None:
-            check_positive("step_size", self.step_size)
+        check_optional("step_size", self.step_size)
         check_positive("gamma", self.gamma, most=0.5)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ from .foolbox_catalogue import (
     access,
     check_value,
     distance,
+    needs_pictures,
     norms_of,
     paper,
     parameters_of,
@@ -109,8 +110,10 @@ def foolbox_attack(name: str) -> type[Attack]:
     """The attack of that name as a class like ours; ValueError where foolbox has none."""
     require(name in sources(), f"foolbox has no attack {name!r}; it has {', '.join(sources())}")
     source = sources()[name]
-    if source.__name__ != name:
-        return foolbox_attack(source.__name__)
+    if source.__name__ != name:  # the same attack, spoken of as it was asked for
+        whole = foolbox_attack(source.__name__)
+        words = {"__module__": __name__, "__doc__": whole.__doc__, "title": f"foolbox {name}"}
+        return dataclasses.make_dataclass(f"Foolbox{name}", [], bases=(whole,), namespace=words, frozen=True)
     from foolbox.attacks.base import FixedEpsilonAttack
 
     known, budgeted = norms_of(source), issubclass(source, FixedEpsilonAttack)
@@ -149,11 +152,11 @@ class _Foreign(Attack):
     def __post_init__(self) -> None:
         if self.ball:
             check_norm(self)
-        if self._eps is not None:
-            check_eps(self.norm, self._eps)
+        if "eps" in self.parameters():
+            check_eps(self.norm, getattr(self, "eps"))  # noqa: B009
         for field in dataclasses.fields(self):
             if field.name not in ("norm", "eps"):
-                check_value(field.name, getattr(self, field.name), field.type)
+                check_value(self._source, field.name, getattr(self, field.name), field.type)
         self._built()
 
     @property
@@ -164,26 +167,48 @@ class _Foreign(Attack):
     def _source(self) -> str:
         return self.name.removeprefix(PREFIX)
 
+    @property
+    def _first(self) -> _Foreign | None:
+        """The attack that finds its starting points, if it needs some."""
+        start, settings = STARTS.get(self._source, (None, {}))
+        named = getattr(self, "init_attack", None)
+        first = Foolbox(named) if named else Foolbox(start, **settings) if start else None
+        return first if isinstance(first, _Foreign) else None
+
     def parameters(self) -> dict[str, int | float | str | bool | None]:
         return {key: "+".join(map(str, v)) if isinstance(v, tuple) else v for key, v in super().parameters().items()}
+
+    def check_access(self, model: Classifier) -> None:
+        super().check_access(model)
+        if self._first is not None:
+            self._first.check_access(model)
+
+    def check_task(self, classes: int | None, shape: Sequence[int], targeted: bool) -> None:
+        super().check_task(classes, shape, targeted)
+        if self._first is not None:
+            self._first.check_task(classes, shape, targeted)
+        if needs_pictures(self._source, self.parameters()):
+            self.check_pictures(shape)
+        sigma = getattr(self, "max_sigma", None)
+        require(
+            sigma is None or sigma <= max(shape[1:]),
+            f"{self.title}: max_sigma={sigma} is wider than a picture of shape {tuple(shape)}, in pixels",
+        )
 
     def notes(self, classes: int) -> tuple[str, ...]:
         return ("it searches the fewest changed values, which no norm of an audit measures",) if self.fewest else ()
 
     def __reduce__(self) -> tuple[Any, ...]:  # its class is made on demand, where pickle would not find it
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
-        return functools.partial(Foolbox, self._source, **values), ()
+        return functools.partial(Foolbox, self.title.removeprefix("foolbox "), **values), ()
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         """Let foolbox run, from starting points where it needs some; rows for which none is found stay as they are."""
         points, rows = problem.x.clone(), torch.arange(len(problem.x), device=problem.x.device)
-        start, settings = STARTS.get(self._source, (None, {}))
-        named = getattr(self, "init_attack", None)
-        first = Foolbox(named) if named else Foolbox(start, **settings) if start else None
-        extra: dict[str, Tensor] = {}
+        first, extra = self._first, dict[str, Tensor]()
         with _seeded(problem), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if isinstance(first, _Foreign):
+            if first is not None:
                 begun, there = first._ask(model, problem, {})
                 rows = there.nonzero().squeeze(1)
                 problem, extra = problem.take(rows), {"starting_points": begun[rows]}

@@ -10,12 +10,12 @@ import re
 import types
 import typing
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
 from . import norms
-from .base import check_choice, check_count, check_flag, is_number, require
+from .base import check_choice, check_count, check_flag, check_from_zero, check_positive, require
 
 # `norm` stands for the first two; pictures have their channels in front, and an attack writes no files.
 _SETTLED = ("distance", "constraint", "channel_axis", "tensorboard")
@@ -31,6 +31,22 @@ STARTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # Of these names: they ask whether a picture is wrong and no more.
 _LABELS = re.compile("Noise|Contrast|Blur|Inversion|Spatial|Dataset|Binarization|Boundary|HopSkipJump|Pointwise")
+# Ranges that foolbox has in mind, but neither states nor checks; what lies outside fails in the midst of its work, or
+# never ends.
+_LEAST = {"candidates": 2}  # with the label
+_MOST = {
+    **dict.fromkeys(("target", "threshold", "mutation_probability", "gamma"), 1.0),
+    "HopSkipJumpAttack.gamma": math.inf,  # another thing
+}
+_BELOW_ONE = ("adam_beta1", "adam_beta2")
+_POSITIVE = {
+    ("HopSkipJumpAttack", "gamma"),
+    ("GenAttack", "sampling_temperature"),
+    ("VirtualAdversarialAttack", "xi"),
+    ("BoundaryAttack", "step_adaptation"),
+}
+# They take nothing but pictures.
+_PICTURES = ("GaussianBlurAttack", "SpatialAttack")
 _MISCITED = {"InversionAttack": "1703.06857"}  # its docstring links another paper
 
 
@@ -60,6 +76,11 @@ def targetable(name: str) -> bool:
 def access(name: str) -> str:
     """What an attack must be given of the model; see `base.ACCESS`."""
     return "labels" if _LABELS.search(name) else "scores" if name == "GenAttack" else "gradient"
+
+
+def needs_pictures(name: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether an attack with these parameters takes rows [C, H, W] alone."""
+    return name in _PICTURES or parameters.get("reduced_dims") is not None
 
 
 def paper(name: str) -> str:
@@ -114,8 +135,8 @@ def _plain(hint: Any) -> Any:
     return functools.reduce(operator.or_, plain)
 
 
-def check_value(name: str, value: Any, kind: Any) -> None:
-    """ValueError for a value that is not of the type that foolbox documents, or a negative number."""
+def check_value(attack: str, name: str, value: Any, kind: Any) -> None:
+    """ValueError for a value that is not of the type that foolbox documents, or out of its range."""
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     if value is None and types.NoneType in options:
         return
@@ -123,10 +144,11 @@ def check_value(name: str, value: Any, kind: Any) -> None:
     if wanted is bool:
         check_flag(name, value)
     elif wanted is int:
-        check_count(name, value)
+        check_count(name, value, _LEAST.get(name, 1))
     elif wanted is float:
-        number = is_number(value) and 0 <= value < math.inf
-        require(number, f"{name} must be a number of at least 0, got {value!r}")
+        check = check_positive if (attack, name) in _POSITIVE else check_from_zero
+        check(name, value, _MOST.get(f"{attack}.{name}", _MOST.get(name, math.inf)))
+        require(name not in _BELOW_ONE or value < 1, f"{name} must be below 1, got {value!r}")
     elif wanted is str:
         check_choice(name, value, _starters())
     elif typing.get_origin(wanted) is typing.Literal:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from . import norms
 from .approach import NEXT, Approach, Standing, column, some, standing
-from .base import Attack, Problem, check_count, check_norm
+from .base import Attack, Problem, check_counts, check_norm, require
 from .classifier import Classifier
 from .search import Evaluation, Method, search
 
@@ -147,7 +147,8 @@ class HopSkipJump(Attack):
     Args:
         norm: "l2" or "linf".
         queries: evaluations of the model per row, in all.
-        probes: small steps for the first estimate; their number grows with the square root of the round.
+        probes: small steps for the first estimate; their number grows with the square root of the round. At their
+            default, as many of them as the queries allow.
 
     Raises:
         ValueError: a parameter out of range; see `Attack` for inputs.
@@ -172,8 +173,13 @@ class HopSkipJump(Attack):
 
     def __post_init__(self) -> None:
         check_norm(self)
-        check_count("queries", self.queries)
-        check_count("probes", self.probes)
+        check_counts(self, "queries", "probes")
+        least = 2 + self.probes + _RESERVE  # the picture and a start are looked at before
+        require(
+            self.probes == HopSkipJump.probes or least <= self.queries,
+            f"an estimate of {self.probes} probes needs {least} queries, there are {self.queries}: "
+            "give more queries or fewer probes",
+        )
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm = norms.get(self.norm)

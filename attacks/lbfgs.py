@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_norm
+from .base import Attack, Problem, check_counts, check_norm
 from .classifier import Classifier
 from .curvature import Curvature
 from .goal import Goal
@@ -224,8 +224,7 @@ class LBFGS(Attack):
 
     def __post_init__(self) -> None:
         check_norm(self)
-        for name in ("steps", "searches", "memory", "candidates"):
-            check_count(name, getattr(self, name))
+        check_counts(self, "steps", "searches", "memory", "candidates")
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         goal = problem.goal

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .base import Problem, check_choice
+from .base import Problem, check_choice, check_ratio
 from .classifier import Classifier
 from .goal import Goal
 from .search import Best, restarted
@@ -49,13 +49,8 @@ class Aim:
         if self.loss == "margin":
             return ahead
         aimed = self.goal.targeted or self.rival is not None
-        needed = 4 if aimed else 3
-        if logits.shape[1] < needed:
-            raise ValueError(
-                f"the loss dlr needs {needed} classes{' with a target' if aimed else ''}, the model has "
-                f"{logits.shape[1]}: use loss ce or margin"
-            )
-        top = logits.topk(needed, dim=1).values
+        check_ratio(logits.shape[1], aimed)
+        top = logits.topk(4 if aimed else 3, dim=1).values
         spread = top[:, 0] - (top[:, 2:].mean(1) if aimed else top[:, 2])
         return ahead / (spread + 1e-12)
 

@@ -10,7 +10,17 @@ from torch import Tensor
 
 from . import norms
 from .approach import column
-from .base import Attack, Problem, check_count, check_eps, check_flag, check_norm, check_positive
+from .base import (
+    Attack,
+    Problem,
+    check_count,
+    check_eps,
+    check_flag,
+    check_norm,
+    check_optional,
+    check_positive,
+    require,
+)
 from .classifier import Classifier
 from .draws import Draws
 from .losses import Aim, check_loss
@@ -113,7 +123,7 @@ class NES(Attack):
         norm: "linf" or "l2".
         eps: radius of the ball, in pixel units of [0,1].
         queries: evaluations of the model per row, in all.
-        samples: probes for each step.
+        samples: probes for each step; at their default, as many of them as the queries allow.
         sigma: standard deviation of a probe, per value of the picture.
         step_size: length of a step in the same norm; by default 2.5 * eps over the number of steps that the queries
             allow, and at most eps.
@@ -151,9 +161,13 @@ class NES(Attack):
         check_eps(self.norm, self.eps)
         check_count("queries", self.queries)
         check_count("samples", self.samples, 2)
+        require(
+            self.samples == NES.samples or self.samples + 2 <= self.queries,
+            f"a step of {self.samples} samples needs {self.samples + 2} queries, there are {self.queries}: "
+            "give more queries or fewer samples",
+        )
         check_positive("sigma", self.sigma, 1)
-        if self.step_size is not None:
-            check_positive("step_size", self.step_size)
+        check_optional("step_size", self.step_size)
         check_loss(self.loss)
         check_flag("early_stop", self.early_stop)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,7 +24,7 @@ class _Turns(State):
 
 
 @dataclass(frozen=True)
-class _Noise(Method[_Turns]):
+class _Draws(Method[_Turns]):
     """One draw after another, none of which knows of the others; see `search.Method`."""
 
     norm: norms.Norm
@@ -52,7 +53,33 @@ class _Noise(Method[_Turns]):
 
 
 @dataclass(frozen=True)
-class GaussianNoise(Attack):
+class _Noise(Attack):
+    """What both have in common; each says what a draw is."""
+
+    access: ClassVar[str] = "labels"
+    control: ClassVar[bool] = True
+
+    norm: str = "linf"
+    eps: float = 8 / 255
+    draws: int = 10
+    early_stop: bool = True
+
+    def __post_init__(self) -> None:
+        check_eps(self.norm, self.eps)
+        check_count("draws", self.draws)
+        check_flag("early_stop", self.early_stop)
+
+    @abstractmethod
+    def drawn(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """One noise of that shape, within eps."""
+
+    def run(self, model: Classifier, problem: Problem) -> Tensor:
+        method = _Draws(norms.get(self.norm), self.eps, self.drawn, self.early_stop)
+        return search(model, problem, method, self.draws - 1).point
+
+
+@dataclass(frozen=True)
+class GaussianNoise(_Noise):
     """Noise in a random direction, every direction alike, as long as the ball allows; the worst of several draws.
 
     Szegedy et al. 2014, arXiv 1312.6199, section 4: Gaussian noise beside the attack, as its control. A draw is
@@ -77,29 +104,14 @@ class GaussianNoise(Attack):
     name: ClassVar[str] = "gaussian-noise"
     title: ClassVar[str] = "Gaussian noise"
     paper: ClassVar[str] = "Szegedy et al. 2014, arXiv 1312.6199"
-    access: ClassVar[str] = "labels"
-    control: ClassVar[bool] = True
 
-    norm: str = "linf"
-    eps: float = 8 / 255
-    draws: int = 10
-    early_stop: bool = True
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    def run(self, model: Classifier, problem: Problem) -> Tensor:
-        norm = norms.get(self.norm)
-
-        def draw(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-            direction = torch.randn(shape, generator=generator)
-            return direction * (self.eps / norm.size(direction[None])[0])
-
-        return _tried(self, model, problem, draw)
+    def drawn(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        direction = torch.randn(shape, generator=generator)
+        return direction * (self.eps / norms.get(self.norm).size(direction[None])[0])
 
 
 @dataclass(frozen=True)
-class UniformNoise(Attack):
+class UniformNoise(_Noise):
     """Noise that is uniform in the ball, each of its points alike; the worst of several draws.
 
     Goodfellow et al. 2015, arXiv 1412.6572, section 7: noise in U(-eps, eps) beside the attack, as its control. That
@@ -124,28 +136,6 @@ class UniformNoise(Attack):
     name: ClassVar[str] = "uniform-noise"
     title: ClassVar[str] = "Uniform noise"
     paper: ClassVar[str] = "Goodfellow et al. 2015, arXiv 1412.6572"
-    access: ClassVar[str] = "labels"
-    control: ClassVar[bool] = True
 
-    norm: str = "linf"
-    eps: float = 8 / 255
-    draws: int = 10
-    early_stop: bool = True
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    def run(self, model: Classifier, problem: Problem) -> Tensor:
-        norm = norms.get(self.norm)
-        return _tried(self, model, problem, lambda shape, generator: norm.sample(shape, self.eps, generator))
-
-
-def _check(attack: GaussianNoise | UniformNoise) -> None:
-    check_eps(attack.norm, attack.eps)
-    check_count("draws", attack.draws)
-    check_flag("early_stop", attack.early_stop)
-
-
-def _tried(attack: GaussianNoise | UniformNoise, model: Classifier, problem: Problem, draw: Draw) -> Tensor:
-    method = _Noise(norms.get(attack.norm), attack.eps, draw, attack.early_stop)
-    return search(model, problem, method, attack.draws - 1).point
+    def drawn(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return norms.get(self.norm).sample(shape, self.eps, generator)

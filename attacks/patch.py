@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .base import Problem, check_choice, check_count, check_positive, is_number, require
+from .base import Problem, check_choice, check_count, check_counts, check_from_zero, check_positive, require
 from .classifier import Classifier
 from .fitting import Draw, OneForAll, minibatches, uphill
 from .goal import Goal
@@ -69,20 +70,31 @@ class Patch(OneForAll):
     def __post_init__(self) -> None:
         check_positive("share", self.share, 0.5)
         check_choice("shape", self.shape, SHAPES)
-        turn = is_number(self.rotate) and 0 <= self.rotate <= 180
-        require(turn, f"rotate must be a number from 0 to 180, got {self.rotate!r}")
+        check_from_zero("rotate", self.rotate, 180)
         check_positive("scale", self.scale, 1)
         if self.towards is not None:
             check_count("towards", self.towards, 0)
-        check_count("epochs", self.epochs)
-        check_count("batch", self.batch)
+        check_counts(self, "epochs", "batch")
         check_positive("step_size", self.step_size, 1)
+
+    def check_task(self, classes: int | None, shape: Sequence[int], targeted: bool) -> None:
+        super().check_task(classes, shape, targeted)
+        self._side(shape)
+        if self.towards is not None:
+            require(
+                not targeted,
+                f"{self.title}: towards={self.towards} and a target both say where to go: give one of them",
+            )
+            require(
+                classes is None or self.towards < classes,
+                f"{self.title}: towards={self.towards} is no class: the model has {classes}, from 0",
+            )
 
     def fit(self, model: Classifier, draw: Draw) -> Tensor | None:
         patch: Tensor | None = None
         for turn, share, rows in minibatches(draw, self.epochs, self.batch):
             if patch is None:
-                side = math.ceil(self._side(rows.x))
+                side = math.ceil(self._side(rows.x.shape[1:]))
                 patch = rows.x.new_full((1, rows.x.shape[1], side, side), 0.5)
             part = self._aimed(rows)
             if not len(part.x):
@@ -97,7 +109,6 @@ class Patch(OneForAll):
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         patch = self.found(model, problem)
-        self._side(problem.x)
         require(
             patch.shape[1] == problem.x.shape[1],
             f"the patch was fitted on pictures of {patch.shape[1]} channels, these have {problem.x.shape[1]}",
@@ -112,10 +123,10 @@ class Patch(OneForAll):
         goal = Goal.of(torch.full_like(part.goal.classes, self.towards), True)
         return Problem(part.x, goal, part.ids, part.seed, part.rows, part.trace)
 
-    def _side(self, x: Tensor) -> float:
-        """Of the patch at its full size, or its diameter, in pixels."""
-        require(x.dim() == 4, f"{self.title} needs pictures [B, C, H, W], got {tuple(x.shape)}")
-        height, width = x.shape[2:]
+    def _side(self, shape: Sequence[int]) -> float:
+        """Of the patch at its full size on pictures of that shape, or its diameter, in pixels."""
+        self.check_pictures(shape)
+        height, width = shape[1:]
         side = math.sqrt(self.share * height * width * (1 if self.shape == "square" else 4 / math.pi))
         require(
             side <= min(height, width),
@@ -130,7 +141,7 @@ class Patch(OneForAll):
         turn, size, right, down = torch.stack(draws).to(x).unbind(1)
         height, width = x.shape[2:]
         angle = (2 * turn - 1) * math.radians(self.rotate)
-        half = self._side(x) / 2 * (1 - (1 - self.scale) * size)
+        half = self._side(x.shape[1:]) / 2 * (1 - (1 - self.scale) * size)
         cos, sin = angle.cos(), angle.sin()
         # How far the turned patch reaches from its middle: so far, it stays off the edges.
         reach = half * (cos.abs() + sin.abs() if self.shape == "square" else 1)

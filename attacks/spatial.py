@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .base import Attack, Problem, check_count, check_flag, check_positive, require
+from .base import Attack, Problem, check_counts, check_flag, check_positive
 from .classifier import Classifier
 from .search import Evaluation, Method, State, search
 
@@ -113,8 +114,7 @@ class Spatial(Attack):
     def __post_init__(self) -> None:
         check_positive("degrees", self.degrees, 180)
         check_positive("shift", self.shift, 1)
-        check_count("angles", self.angles)
-        check_count("shifts", self.shifts)
+        check_counts(self, "angles", "shifts")
         check_flag("early_stop", self.early_stop)
 
     def moves(self) -> list[Move]:
@@ -128,8 +128,11 @@ class Spatial(Attack):
 
         return sorted(grid, key=strength)
 
+    def check_task(self, classes: int | None, shape: Sequence[int], targeted: bool) -> None:
+        super().check_task(classes, shape, targeted)
+        self.check_pictures(shape)
+
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        require(problem.x.dim() == 4, f"{self.title} needs pictures [B, C, H, W], got {tuple(problem.x.shape)}")
         moves = self.moves()
         return search(model, problem, _Grid(moves, self.early_stop), len(moves) - 1).point
 

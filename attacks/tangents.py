@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .approach import column
 from .base import Problem
 from .classifier import Classifier
-from .losses import Aim
+from .losses import Aim, rivals
 from .norms import Norm
 from .search import Best, Evaluation, Method, State, search
 
@@ -48,7 +49,7 @@ class _Tangents(Method[_Walk]):
         hit = seen.margin < 0
         # Without a gradient no step leads anywhere.
         state.done = (w == 0).flatten(1).all(1) | (hit & (self.norm.size(z - x) == 0))
-        back = torch.where(_column(hit, x), x + _BACK * (z - x), z)
+        back = torch.where(column(hit, x), x + _BACK * (z - x), z)
         # The plane stays where it is, whatever point it is seen from.
         near, far = (
             self.norm.onto_plane(w, ((z - at) * w).flatten(1).sum(1) - seen.value, -at, 1 - at) for at in (back, x)
@@ -56,13 +57,9 @@ class _Tangents(Method[_Walk]):
         size, size_x = self.norm.size(near), self.norm.size(far)
         share = (size / (size + size_x).clamp(min=torch.finfo(x.dtype).tiny)).clamp(max=self.pull)
         # The first step is the whole way: on a linear model it ends at the optimum.
-        share = _column(share if state.turn else torch.ones_like(share), x)
+        share = column(share if state.turn else torch.ones_like(share), x)
         state.point = ((1 - share) * (back + _OVERSHOOT * near) + share * (x + _OVERSHOOT * far)).clamp_(0, 1)
         state.turn += 1
-
-
-def _column(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.dim() - 1))
 
 
 def tangents(
@@ -80,4 +77,18 @@ def tangents(
     if steps > 0:
         smaller = search(model, problem, _Tangents(aim, norm, found.point.clone(), pull), steps)
         found.offer(torch.arange(len(found.score), device=found.score.device), smaller.point, smaller.score)
+    return found
+
+
+def openings(model: Classifier, problem: Problem, found: Best, norm: Norm, count: int) -> Best:
+    """The points found, or smaller ones a single step from the picture towards each of the `count` likeliest wrong
+    classes, for a gradient each: the likeliest, which an attack follows, need not be the nearest. A targeted goal has
+    its one class already, and is left as it was."""
+    if problem.goal.targeted or count < 1:
+        return found
+    everyone = torch.arange(len(found.score), device=found.score.device)
+    for rival in rivals(model, problem, count).unbind(1):
+        none = Best(problem.x.clone(), torch.full_like(found.score, torch.inf))
+        near = tangents(model, problem, none, Aim(problem.goal, "margin", rival), norm, 1)
+        found.offer(everyone, near.point, near.score)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -69,6 +70,10 @@ class Transfer(Attack):
         inner.check_access(self.surrogate)
         for name, value in (("norm", norm), ("eps", eps), ("attack", inner.at(eps, early_stop=False))):
             object.__setattr__(self, name, value)
+
+    def check_task(self, classes: int | None, shape: Sequence[int], targeted: bool) -> None:
+        super().check_task(classes, shape, targeted)
+        self._inner().check_task(classes, shape, targeted)
 
     def parameters(self) -> dict[str, int | float | str | bool | None]:
         """The surrogate's name, and the inner attack's with its hyperparameters as `inner_...`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Problem, check_count, check_eps, check_positive, require
+from .base import Problem, check_counts, check_eps, check_optional, require
 from .classifier import Classifier
 from .fitting import Draw, OneForAll, minibatches, uphill
 
@@ -56,10 +56,8 @@ class Universal(OneForAll):
 
     def __post_init__(self) -> None:
         check_eps(self.norm, self.eps)
-        check_count("epochs", self.epochs)
-        check_count("batch", self.batch)
-        if self.step_size is not None:
-            check_positive("step_size", self.step_size)
+        check_counts(self, "epochs", "batch")
+        check_optional("step_size", self.step_size)
 
     def fit(self, model: Classifier, draw: Draw) -> Tensor | None:
         norm, length = norms.get(self.norm), self.step_size or self.eps / 2

@@ -1,4 +1,4 @@
-"""How close each minimum-norm attack comes to the best that is known: ours beside foolbox's and torchattacks'.
+"""How close each minimum-norm attack comes to the best that is known: ours beside foolbox's, torchattacks' and ART's.
 
 Every attack is run on the same digits that the model is right about; what it returns is judged by the model again,
 clipped to the box and measured anew. Optimality is AttackBench's (`robustkit.optimality`), per model and norm, against
@@ -19,18 +19,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from adaptors import Counted
+from adaptors import Counted, Setting, art_peers, points_of
 from torch import Tensor, nn
 
 from robustkit import load_data, load_model
 from robustkit.attacks import Classifier, norms
 from robustkit.attacks.registry import ATTACKS
+from robustkit.models import LoadedModel
 from robustkit.optimality import optimality
 
 STEPS, SEARCHES = 100, 9
+NEAREST = 10  # classes that ART's DeepFool looks at
 
 
 Run = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -96,9 +99,23 @@ def torchattackses() -> Iterator[Entry]:
         yield Entry(name, "torchattacks", norm, lambda net, x, y, make=make: make(net)(x, y))
 
 
-def entries() -> list[Entry]:
+def arts(classes: int) -> Iterator[Entry]:
+    importlib.import_module("art")
+    for norm in norms.NORMS:
+        setting = Setting(norm, eps=1.0, steps=STEPS, queries=0, classes=min(classes, NEAREST))
+        for name, make in art_peers(setting).items():
+            if ATTACKS[name].minimum_norm and ATTACKS[name].access == "gradient":
+                yield Entry(name, "ART", norm, partial(points_of, "art", make, classes=classes))
+
+
+def entries(classes: int) -> list[Entry]:
     found = list(ours())
-    for package, listed in (("foolbox", foolboxes), ("torchattacks", torchattackses)):
+    peers: dict[str, Callable[[], Iterator[Entry]]] = {
+        "foolbox": foolboxes,
+        "torchattacks": torchattackses,
+        "adversarial-robustness-toolbox": partial(arts, classes),
+    }
+    for package, listed in peers.items():
         try:
             found += listed()
         except ImportError:
@@ -138,7 +155,7 @@ def table(rows: list[Row]) -> None:
         )
 
 
-def bed(name: str, samples: int, photographs: int) -> tuple[Classifier, Tensor, Tensor]:
+def bed(name: str, samples: int, photographs: int) -> tuple[LoadedModel, Tensor, Tensor]:
     model = load_model(name, device="cpu", precision="fp32")
     data, count = ("mnist-samples", samples) if name.startswith("lenet") else ("imagenet-samples", photographs)
     batch = next(load_data(data).batches(model, count, count))
@@ -162,14 +179,14 @@ def main() -> None:
         *(["efficientnet-lite0"] if options.photographs else []),
     ]
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads", flush=True)
-    listed = [entry for entry in entries() if options.norm in (None, entry.norm)]
-    if options.only:
-        names = options.only.split(",")
-        listed = [entry for entry in listed if entry.name.split(",")[0] in names]
-        if not listed:
-            parser.error(f"no attack called {options.only}")
+    names = options.only.split(",") if options.only else []
     for name in models:
         model, x, y = bed(name, options.samples, options.photographs)
+        listed = [entry for entry in entries(model.num_classes) if options.norm in (None, entry.norm)]
+        if names:
+            listed = [entry for entry in listed if entry.name.split(",")[0] in names]
+            if not listed:
+                parser.error(f"no attack called {options.only}")
         rows = [measured(model, x, y, entry) for entry in listed]
         for norm in dict.fromkeys(entry.norm for entry in listed):
             print(f"\n{name}, {norms.get(norm).symbol}, {len(x)} samples\n")

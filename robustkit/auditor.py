@@ -63,7 +63,8 @@ def audit(
         attacks: budgeted ones take their ε from the grid, whatever their own eps says.
         eps: the grid, in pixel units; needed if an attack is budgeted. A mapping also says how to write each.
         seed: of all random draws; a sample's draws depend on (seed, sample id) alone.
-        norm: "linf", "l2" or "l1", in which distances are measured; by default that of the budgeted attacks.
+        norm: "linf", "l2" or "l1", in which distances are measured; by default that of the budgeted attacks. A
+            minimum-norm attack searches in the norm that it was made with, which the record names.
         samples: how many to judge; all by default.
         batch_size: samples at a time; by default what suits pictures of this size. It is halved, and what was under way
             done again, whenever memory runs out.
@@ -73,7 +74,8 @@ def audit(
             which model's points fool which.
         out: folder of the report; the pictures of the comparisons are written to `out/comparisons`. Without it
             there are none.
-        watch: called with what is going on, samples done with it, samples in all, and gradients taken for it.
+        watch: called with what is going on, samples done with it, samples in all, and queries of the model for it,
+            which is what every attack takes.
         command: what the report says reproduces it.
         checks: also see whether the figures can be trusted, before the attacks and after them; the record tells. It
             takes seconds for a small network, and up to a minute for a large one on a CPU.
@@ -144,11 +146,11 @@ class _Run:
             plan.model.listener = listener
 
     def _enter(self, stage: str, done: int) -> None:
-        self.stage, self.done, self.base = stage, done, self.plan.model.backwards
+        self.stage, self.done, self.base = stage, done, self.plan.model.forwards
         self._tell()
 
     def _tell(self) -> None:
-        self.plan.watch(self.stage, self.done, self.total, self.plan.model.backwards - self.base)
+        self.plan.watch(self.stage, self.done, self.total, self.plan.model.forwards - self.base)
 
     def _batch(self, batch: Batch) -> None:
         plan, ledger, device = self.plan, self.ledger, self.plan.model.device

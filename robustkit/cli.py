@@ -19,8 +19,9 @@ import click
 from robustkit import __version__
 from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError
 from robustkit.oneline import OneLine
-from robustkit.options import CONFIG_ONLY, BatchSize, preset_or_attacks, read_config
+from robustkit.options import CONFIG_ONLY, BatchSize, given, preset_or_attacks, read_config
 from robustkit.signals import Interrupt, handled
+from robustkit.tell import attacks, models
 
 
 @click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -151,7 +152,8 @@ def audit(
     grid = settings.parse_grid(eps if eps is not None else settings.default_eps(model, norm), norm)
     preset = preset_or_attacks(context, preset, attack)
     specs = attack if preset is None else settings.preset_attacks(preset, norm)
-    attacks = [settings.parse_attack(spec, norm) for spec in specs]
+    named = preset is None and given(context, "norm")
+    attacks = [settings.parse_attack(spec, norm, strict=named) for spec in specs]
     floors = settings.parse_floors(fail_under, norm, grid)
     old = _baseline(baseline, max_drop)
     subject = _load_model(context, model, arch, device, precision, prepare)
@@ -256,7 +258,7 @@ def compare(
 
     settings.check_norm(norm)
     radius = settings.parse_eps(eps, norm)
-    method = settings.parse_attack(attack, norm)
+    method = settings.parse_attack(attack, norm, strict=given(context, "norm"))
     subject = _load_model(context, model, arch, device, precision, prepare)
     with made(Path(out)) as folder:
         comparison, figure = compare_picture(subject, Path(image), method, radius, target, seed, folder)
@@ -292,41 +294,6 @@ def doctor(
 
 
 @main.command()
-def models() -> None:
-    """List the models."""
-    from robustkit import terminal
-    from robustkit.loading.names import data_names, model_names
-
-    terminal.show_names("Models (--model)", model_names())
-    terminal.show_names("Data (--data)", data_names())
-
-
-@main.command()
-@click.argument("name", required=False)
-def attacks(name: str | None) -> None:
-    """List the attacks, or tell all about one; NAME foolbox lists those that run as foolbox:NAME."""
-    from robustkit import listing
-    from robustkit.catalogue import catalogue, entry_of
-
-    ours = catalogue()
-    if name is None:
-        listing.show_attacks(ours.values())
-        click.echo("\nfoolbox:NAME runs any attack of foolbox; robustkit attacks foolbox lists them")
-        return
-    if name in ours:
-        listing.show_attack(ours[name])
-        return
-    # What is foolbox's, and what there is not, comes with torch, which takes seconds.
-    from robustkit.attacks.foolbox import foolbox_attack, foolbox_names
-    from robustkit.config import attack_kind
-
-    if name == "foolbox":
-        listing.show_attacks(map(entry_of, dict.fromkeys(map(foolbox_attack, foolbox_names()))))
-    else:
-        listing.show_attack(entry_of(attack_kind(name)))
-
-
-@main.command()
 @click.argument("record")
 @click.option("--out", callback=_filled, metavar="DIR", help="Folder to draw into; by default beside the record.")
 def report(record: str, out: str | None) -> None:
@@ -342,3 +309,7 @@ def report(record: str, out: str | None) -> None:
     except OSError as error:
         raise ConfigError(f"{error.filename or out}: cannot be written ({error.strerror})") from None
     click.echo(f"report: {page}")
+
+
+main.add_command(models)
+main.add_command(attacks)

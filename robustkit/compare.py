@@ -6,6 +6,8 @@ each pixel by up to half a level, enough to undo an attack of a fraction of a le
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from robustkit.loading.pictures import load_picture
 from robustkit.models import LoadedModel
 from robustkit.reports import Comparison, Picture
 
+_LONGEST = 200  # bytes of a name, of 255 that a file's may have
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -35,6 +39,15 @@ class Subject:
     norm: str
     eps: float | None
     target: int | None
+
+
+def check_attack(model: LoadedModel, attack: Attack, targeted: bool) -> None:
+    """ConfigError where an attack does not go with the model, its pictures or a target, before the model is asked."""
+    try:
+        attack.check_access(model)
+        attack.check_task(model.num_classes, (model.preprocess.channels, *model.preprocess.size), targeted)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def save_comparison(model: LoadedModel, subject: Subject, folder: Path, stem: str) -> Comparison:
@@ -98,8 +111,9 @@ def compare_picture(
 
     Raises:
         DataError: the file is no picture.
-        ConfigError: the target is unknown, or is what the model says already.
+        ConfigError: the target is unknown, or is what the model says already; the attack does not go with the model.
     """
+    check_attack(model, attack, target is not None)
     x = load_picture(path, model.preprocess)[None].to(model.device)
     seen = model.logits(x).argmax(1)
     aim = None if target is None else class_index(model, target)
@@ -109,13 +123,24 @@ def compare_picture(
     if budgeted:
         attack = attack.at(eps, early_stop=False)
     goal = None if aim is None else torch.tensor([aim], device=model.device)
-    point = attack(model, x, seen, target=goal, seed=seed)
+    try:
+        point = attack(model, x, seen, target=goal, seed=seed)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     radius = eps if budgeted else None
     norm = attack.norm if attack.ball else "l2"
     subject = Subject(0, path.name, None, x[0], point[0], attack, norm, radius, aim)
-    stem = path.stem[:60]  # a file's name has 255 bytes, some letters take four of them
+    stem = _stem(path)
     comparison = save_comparison(model, subject, folder, stem)
     return comparison, draw_figure(comparison, folder, stem)
+
+
+def _stem(path: Path) -> str:
+    """What the files of a picture are called after: its whole name, so that cat.png and cat.jpg each have their own."""
+    name = os.fsencode(path.name)
+    if len(name) <= _LONGEST:
+        return path.name
+    return f"{path.name[:40]}-{hashlib.sha256(name).hexdigest()[:16]}"
 
 
 def draw_figure(comparison: Comparison, folder: Path, stem: str) -> Path:

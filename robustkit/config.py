@@ -111,11 +111,12 @@ def attack_kind(name: str) -> type[Attack]:
     return ATTACKS[name]
 
 
-def parse_attack(spec: str, norm: str) -> Attack:
+def parse_attack(spec: str, norm: str, *, strict: bool = False) -> Attack:
     """An attack from its name and parameters, `pgd:steps=40,restarts=2` or `foolbox:LinfPGD:steps=20`.
 
-    It works in the audit's norm if it can; one that looks for the smallest change otherwise in its own. A budgeted
-    attack's eps comes from the grid of the audit, so it is no parameter here.
+    It works in the audit's norm if it can; one that looks for the smallest change otherwise in its own, unless `strict`
+    says that both the attack and the norm were asked for. A budgeted attack's eps comes from the grid of the audit, so
+    it is no parameter here.
     """
     name, _, rest = spec.strip().partition(":")
     if f"{name}:" == PREFIX:
@@ -127,7 +128,7 @@ def parse_attack(spec: str, norm: str) -> Attack:
     chosen = (field.name for field in dataclasses.fields(kind) if field.init and field.name not in ("norm", "eps"))
     fields = {name: hints[name] for name in chosen}
     values: dict[str, Any] = {"norm": norm} if kind.ball and norm in kind.norms else {}
-    if kind.ball and not values and not kind.minimum_norm:
+    if kind.ball and not values and (strict or not kind.minimum_norm):
         raise ConfigError(f"{name} works in {' and '.join(kind.norms)}, not in {norm}: use --norm {kind.norms[0]}")
     for part in filter(None, (piece.strip() for piece in rest.split(","))):
         key, equals, text = part.partition("=")
@@ -143,7 +144,8 @@ def parse_attack(spec: str, norm: str) -> Attack:
     try:
         return kind(**values)
     except ValueError as error:
-        raise ConfigError(f"{name}: {error}") from None
+        reason = str(error)
+        raise ConfigError(reason if reason.startswith(kind.title) else f"{name}: {reason}") from None
 
 
 def check_norm(norm: str) -> None:

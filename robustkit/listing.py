@@ -1,9 +1,12 @@
-"""The attacks as the command line lists them: a table of all, and a page of one."""
+"""The attacks as the command line lists them: all of them, and a page of one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -12,20 +15,28 @@ from robustkit.terminal import SYMBOLS, open_console
 
 _ACCESS = {"gradient": "white box", "scores": "scores", "labels": "labels"}
 _AUDITS = {"norm": "--norm", "eps": "--eps"}  # set for the whole audit
+_COLUMNS = "{:<16}{:<10}{:<11}{:<10}{}"
+_NARROW, _WIDE = 80, 110  # columns off a terminal, and the most that are read with ease
 
 
 def show_attacks(entries: Iterable[Entry]) -> None:
-    """A row per attack; its title, paper and default parameters share the last column, which takes what is left."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("attack", "norms", "sees", "finds"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("paper and defaults", ratio=1, min_width=28)
+    """A line of each attack's traits, and below it the paper and the default parameters."""
+    console, headed = open_console(), False
     for entry in entries:
+        if entry.foreign:  # whose names are long, and their titles too
+            _print(console, Text(entry.name, style="bold"))
+            about = " · ".join(filter(None, (*_traits(entry), entry.paper)))
+        else:
+            if not headed:
+                _print(console, Text(_COLUMNS.format("attack", "norms", "sees", "finds", "title"), style="bold"))
+                headed = True
+            row = Text(_COLUMNS.format(entry.name, *_traits(entry), entry.title))
+            row.stylize("bold", 0, len(entry.name))
+            _print(console, row)
+            about = entry.paper
         settings = ", ".join(f"{each.name}={each.default}" for each in entry.parameters if each.name not in _AUDITS)
-        about = entry.paper if entry.foreign else f"{entry.title}: {entry.paper}"  # whose titles are their names
-        name = Text(entry.name, style="bold")
-        table.add_row(name, *_traits(entry), Text(f"{about}\n{settings}" if settings else about))
-    open_console().print(table)
+        for line in filter(None, (about, settings)):
+            _print(console, Text(_folded(line, _width(console), "    ")))
 
 
 def show_attack(entry: Entry) -> None:
@@ -33,7 +44,9 @@ def show_attack(entry: Entry) -> None:
     console = open_console()
     console.print(Text(f"{entry.name}: {entry.title}", style="bold"))
     console.print(Text(" · ".join(filter(None, (*_traits(entry), entry.paper)))))
-    console.print(Text(f"\n{entry.text}\n"))
+    # Somebody else's words may be laid out in any way.
+    text = entry.text if entry.foreign else "\n".join(_reflowed(entry.text, _width(console)))
+    console.print(Text(f"\n{text}\n"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("parameter", "type", "default"):
         table.add_column(heading)
@@ -45,3 +58,43 @@ def show_attack(entry: Entry) -> None:
 
 def _traits(entry: Entry) -> tuple[str, str, str]:
     return " ".join(SYMBOLS[norm] for norm in entry.norms), _ACCESS[entry.access], entry.finds
+
+
+def _width(console: Console) -> int:
+    return min(console.width, _WIDE) if console.is_terminal else _NARROW
+
+
+def _print(console: Console, text: Text) -> None:
+    console.print(text, soft_wrap=True)  # folded already
+
+
+def _folded(text: str, width: int, indent: str, hanging: str = "") -> str:
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _reflowed(text: str, width: int) -> Iterator[str]:
+    """The lines of one of our docstrings for another width: an item of a list goes on where the next line is indented
+    further, a paragraph where it is not."""
+    parts: list[str] = []
+    for line in text.splitlines():
+        indent, whole = _indent(line), _indent(parts[-1]) if parts else ""
+        goes_on = len(indent) > len(whole) if whole else not indent
+        heading = bool(parts) and re.fullmatch(r"\w+:", parts[-1]) is not None
+        if line.strip() and parts and parts[-1].strip() and goes_on and not heading:
+            parts[-1] = f"{parts[-1]} {line.strip()}"
+        else:
+            parts.append(line)
+    for part in parts:
+        indent = _indent(part)
+        yield _folded(part.strip(), width, indent, "    " if indent else "")
+
+
+def _indent(line: str) -> str:
+    return line[: len(line) - len(line.lstrip())]

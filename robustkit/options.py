@@ -83,6 +83,11 @@ def read_config(context: click.Context, _: click.Parameter, path: str | None) ->
     return path
 
 
+def given(context: click.Context, name: str) -> bool:
+    """Whether an option was given, on the command line or in a file."""
+    return context.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
+
+
 def preset_or_attacks(context: click.Context, preset: str | None, attack: Sequence[str]) -> str | None:
     """The preset to take, if no attack is named; where both are given, what stands on the command line goes before."""
     if not attack:

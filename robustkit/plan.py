@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 import robustkit
 from robustkit.attacks import Transfer, norms
-from robustkit.attacks.base import Attack, check_eps, is_number, require
+from robustkit.attacks.base import Attack, check_eps, is_number
 from robustkit.attacks.classifier import Classifier, as_classifier
-from robustkit.compare import class_index, class_name
+from robustkit.compare import check_attack, class_index, class_name
 from robustkit.data import Data, tensor_data
 from robustkit.errors import ConfigError, ModelError
 from robustkit.loading.names import one_line
@@ -27,7 +27,7 @@ _BATCH_FLOATS = 3_100_000  # input values per batch: 20 photographs of 224×224
 LEAST_LIKELY = "least-likely"
 MOST = 2**63 - 1  # the largest whole number that a report can hold
 
-Watch = Callable[[str, int, int, int], None]  # what is going on, samples done with it, samples in all, gradients
+Watch = Callable[[str, int, int, int], None]  # what is going on, samples done with it, samples in all, queries
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,8 @@ def make_plan(
         others = [each for each in surrogates if isinstance(each, LoadedModel)]
         if not isinstance(model, LoadedModel) or len(others) < len(surrogates):
             raise ConfigError("with data from load_data a model must come from load_model: it must know its input size")
-    try:
-        for attack in attacks:
-            attack.check_access(model)
-            require(target is None or attack.targetable, f"{attack.title} takes no targets")
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    for attack in attacks:
+        check_attack(model, attack, target is not None)
     for other in others:
         _check_surrogate(model, other)
     height, width = model.preprocess.size

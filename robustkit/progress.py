@@ -32,14 +32,14 @@ def _bar() -> Iterator[Watch]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("samples, {task.fields[gradients]}"),
+        TextColumn("samples, {task.fields[queries]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("starting", total=None, gradients="")
+        task = progress.add_task("starting", total=None, queries="")
 
-        def watch(stage: str, done: int, total: int, gradients: int) -> None:
-            progress.update(task, description=stage, completed=done, total=total, gradients=f"{gradients:,} gradients")
+        def watch(stage: str, done: int, total: int, queries: int) -> None:
+            progress.update(task, description=stage, completed=done, total=total, queries=f"{queries:,} queries")
 
         yield watch
 
@@ -51,12 +51,12 @@ class _Lines:
         self.started = self.last = time.monotonic()
         self.stages: set[str] = set()
 
-    def __call__(self, stage: str, done: int, total: int, gradients: int) -> None:
+    def __call__(self, stage: str, done: int, total: int, queries: int) -> None:
         now = time.monotonic()
         if stage not in self.stages or now - self.last >= _EVERY:
             self.stages.add(stage)
             self.last = now
-            taken = f", {gradients:,} gradients" if gradients else ""
+            taken = f", {queries:,} queries" if queries else ""
             print(
                 f"[{now - self.started:4.0f} s] {stage}: {done} of {total} samples{taken}", file=sys.stderr, flush=True
             )

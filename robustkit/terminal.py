@@ -31,12 +31,13 @@ def summarise(record: AuditRecord, out: Path) -> None:
     norm = SYMBOLS[record.norm]
     _line(console, Text(f"{record.model.title} on {record.data.title}, {norm}", style="bold"))
     _line(console, Text(f"clean accuracy {_rate(record.clean)}"))
-    _line(console, Text("robust accuracy at each ε, median distance where broken, gradients a sample:"))
     table = Table(box=None, pad_edge=False)
     table.add_column("ε =")
     for point in record.worst_case:
         table.add_column(Text(point.text), justify="right")
     black = any(attack.access != "gradient" for attack in record.attacks)
+    costs = "queries, gradients" if black else "gradients"
+    _line(console, Text(f"robust accuracy at each ε; median distance; {costs} per sample:"))
     for heading in (f"median {norm}", *(["queries"] if black else []), "gradients", "time"):
         table.add_column(heading, justify="right")
     for attack in record.attacks:

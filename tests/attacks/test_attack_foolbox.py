@@ -66,7 +66,12 @@ def test_every_attack_and_abbreviation_of_foolbox_has_its_class() -> None:
     assert len(THEIRS) > 50
     assert {foolbox_attack(name).name for name in foolbox_names()} == {f"foolbox:{name}" for name in THEIRS}
     for short_name in ("LinfPGD", "FGSM", "MIFGSM", "AdamPGD"):
-        assert foolbox_attack(short_name) is foolbox_attack(getattr(foolbox.attacks, short_name).__name__)
+        kind, whole = foolbox_attack(short_name), foolbox_attack(getattr(foolbox.attacks, short_name).__name__)
+        assert issubclass(kind, whole)
+        assert kind is foolbox_attack(short_name)
+        assert (kind.name, kind.title) == (whole.name, f"foolbox {short_name}")
+        assert kind().parameters() == whole().parameters()
+        assert pickle.loads(pickle.dumps(kind())) == kind()
 
 
 @pytest.mark.parametrize("name", THEIRS)

@@ -139,5 +139,5 @@ def test_wrong_parameters_are_one_line(settings: dict[str, object], message: str
 
 def test_rows_that_are_no_pictures_are_refused() -> None:
     net = nn.Linear(16, 2)
-    with pytest.raises(ValueError, match=r"needs pictures \[B, C, H, W\], got \(3, 16\)"):
+    with pytest.raises(ValueError, match=r"needs pictures \[B, C, H, W\], got rows of shape \(16,\)"):
         Spatial()(net, torch.rand(3, 16), torch.zeros(3, dtype=torch.int64))

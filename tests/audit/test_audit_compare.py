@@ -145,10 +145,20 @@ def test_names_of_pictures(cli: Cli, digits: Digits, tmp_path: Path, name: str) 
     out = tmp_path / "out"
     done = cli("compare", tmp_path / name, "--model", "lenet-mnist", "--eps", "0.3", "--out", out)
     assert (done.status, done.stderr) == (0, "")
-    stem = Path(name).stem
-    assert {path.name for path in out.iterdir()} == {f"{stem}-{part}.png" for part in PARTS}
+    assert {path.name for path in out.iterdir()} == {f"{name}-{part}.png" for part in PARTS}
     assert done.stdout.startswith(f"{name}: 2 (")
-    assert done.stdout.splitlines()[-1] == f"figure: {out / f'{stem}-comparison.png'}"
+    assert done.stdout.splitlines()[-1] == f"figure: {out / f'{name}-comparison.png'}"
+
+
+def test_pictures_of_one_folder_keep_their_own_files(digits: Digits, tmp_path: Path) -> None:
+    model, long = lenet(), "é" * 110
+    for first, second in (("cat.png", "cat.jpg"), (f"{long}1.png", f"{long}2.png")):
+        figures = []
+        for name, digit in ((first, 2), (second, 5)):
+            shutil.copy(digits.files[digit], tmp_path / name)
+            figures.append(compare_picture(model, tmp_path / name, FGSM(), 0.3, None, 0, tmp_path / "out")[1])
+        assert figures[0] != figures[1]
+        assert figures[0].read_bytes() != figures[1].read_bytes()
 
 
 def test_a_name_that_is_not_utf8(cli: Cli, digits: Digits, tmp_path: Path) -> None:
@@ -156,7 +166,7 @@ def test_a_name_that_is_not_utf8(cli: Cli, digits: Digits, tmp_path: Path) -> No
     shutil.copy(digits.files[2], tmp_path / name)
     done = cli("compare", tmp_path / name, "--model", "lenet-mnist", "--eps", "0.3", "--out", tmp_path / "out")
     assert (done.status, done.stderr) == (0, "")
-    assert (tmp_path / "out" / os.fsdecode(b"\xff-comparison.png")).is_file()
+    assert (tmp_path / "out" / os.fsdecode(b"\xff.png-comparison.png")).is_file()
 
 
 def picture(path: Path, what: str) -> None:
@@ -187,7 +197,7 @@ def test_strange_pictures(tmp_path: Path, what: str) -> None:
     original, adversarial = verify(model, comparison, tmp_path)
     assert original.shape == adversarial.shape == (1, 28, 28)
     assert comparison.truth == ""
-    assert figure == out / "picture-comparison.png"
+    assert figure == out / "picture-comparison.png"  # a name without a suffix
     with Image.open(figure) as drawn:
         assert min(drawn.size) > 500
         assert drawn.convert("L").getextrema() == (0, 255)
@@ -204,7 +214,7 @@ def test_eps_and_seed_and_target_of_a_picture(digits: Digits, tmp_path: Path) ->
         assert comparison.target == comparison.adversarial.label == "3"
         assert comparison.eps == 0.3
         assert comparison.size <= 0.3 + 0.5 / 255 + 1e-6
-    files = [(tmp_path / str(seed) / "digit 5-adversarial.png").read_bytes() for seed in (1, 2)]
+    files = [(tmp_path / str(seed) / "digit 5.png-adversarial.png").read_bytes() for seed in (1, 2)]
     assert files[0] != files[1]
     small = compare_picture(model, digits.files[5], LBFGS(), 0.3, "3", 0, tmp_path)[0]
     assert small.eps is None
@@ -236,6 +246,10 @@ BAD = {
     "attack": (["good.png", "--attack", "fgms"], "fgsm"),
     "model": (["good.png", "--model", "lenet"], "lenet-mnist"),
     "no picture": ([], "IMAGE"),
+    "norm that the attack lacks": (["good.png", "--norm", "linf", "--attack", "cw"], "cw works in l2, not in linf"),
+    "class that is none": (["good.png", "--attack", "patch:towards=99"], "the model has 10, from 0"),
+    "two ways to go": (["good.png", "--target", "4", "--attack", "pgd:targets=3"], "give one of them"),
+    "loss of too many classes": (["good.png", "--attack", "foolbox:FGSM", "--target", "4"], "foolbox FGSM takes no"),
 }
 
 

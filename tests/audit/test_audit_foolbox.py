@@ -126,6 +126,8 @@ BAD = {
     "choice unknown": ("foolbox:LinfDeepFoolAttack:loss=ce", "logits, crossentropy"),
     "start unknown": ("foolbox:BoundaryAttack:init_attack=noise", "init_attack is one of"),
     "pair not a pair": ("foolbox:GenAttack:reduced_dims=4", "2 whole numbers"),
+    "parameter that fails inside foolbox": ("foolbox:LinfDeepFoolAttack:candidates=1", "at least 2"),
+    "parameter that the pictures show": ("foolbox:GaussianBlurAttack:max_sigma=99", "foolbox GaussianBlurAttack: max"),
     "norm": ("foolbox:L2PGD", "use --norm l2"),
     "norm as a parameter": ("foolbox:HopSkipJumpAttack:norm=l2", "use --norm"),
 }
@@ -135,6 +137,15 @@ BAD = {
 def test_bad_words_are_one_line(cli: Cli, tmp_path: Path, spec: str, says: str) -> None:
     assert says in cli.refuses(*RUN, "--attack", spec, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_abbreviation_is_called_as_it_was_typed(cli: Cli, tmp_path: Path) -> None:
+    says = cli.refuses(*RUN, "--attack", "foolbox:LinfFastGradientAttack", "--target", "3", "--out", tmp_path / "out")
+    assert says == "robustkit: foolbox LinfFastGradientAttack takes no targets"
+    says = cli.refuses(*RUN, "--attack", "foolbox:FGSM", "--target", "3", "--out", tmp_path / "out")
+    assert says == "robustkit: foolbox FGSM takes no targets"
+    done = cli(*RUN, "--attack", "foolbox:LinfPGD:steps=2", "--out", tmp_path / "out")
+    assert "foolbox LinfPGD " in done.stdout
 
 
 def test_a_pair_is_written_with_a_plus(cli: Cli, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from audit_tools import Cli
 
 from robustkit import catalogue, reports
 from robustkit.attacks import norms
+from robustkit.attacks.foolbox import foolbox_attack, foolbox_names
 from robustkit.attacks.registry import ATTACKS
 from robustkit.config import DEFAULT_ATTACKS, PRESETS, attack_kind, parse_attack, preset_attacks
 from robustkit.errors import ConfigError
@@ -81,11 +82,29 @@ def test_an_attack_takes_the_audits_norm_where_it_can(name: str, norm: str) -> N
         assert parse_attack(name, norm).norm == ""
     elif norm in kind.norms:
         assert parse_attack(name, norm).norm == norm
-    elif kind.minimum_norm:
-        assert parse_attack(name, norm).norm in kind.norms
     else:
-        with pytest.raises(ConfigError, match=f"^{name} works in .*, not in {norm}: use --norm"):
-            parse_attack(name, norm)
+        says = f"^{name} works in .*, not in {norm}: use --norm {kind.norms[0]}"
+        if kind.minimum_norm:
+            assert parse_attack(name, norm).norm in kind.norms
+        else:
+            with pytest.raises(ConfigError, match=says):
+                parse_attack(name, norm)
+        with pytest.raises(ConfigError, match=says):
+            parse_attack(name, norm, strict=True)
+
+
+def test_an_attack_that_lacks_the_norm_that_was_asked_for_is_refused(cli: Cli, tmp_path: Path) -> None:
+    cw, out = "cw:steps=5,searches=1", tmp_path / "out"
+    config = tmp_path / "audit.toml"
+    config.write_text('norm = "linf"\n')
+    for words in (("--norm", "linf"), ("--config", config)):
+        says = cli.refuses(*RUN, "--attack", "fgsm", "--attack", cw, *words, "--out", out)
+        assert says == "robustkit: cw works in l2, not in linf: use --norm l2"
+    assert not out.exists()
+    assert "(searches in L2)" in cli(*RUN, "--attack", cw, "--out", out).stdout  # nobody asked for a norm
+    done = cli(*RUN, "--preset", "standard", "--norm", "linf", "--out", out)
+    assert done.status == 0
+    assert names(out) == ["fgsm", "pgd", "lbfgs"]
 
 
 # The listing
@@ -107,16 +126,41 @@ def test_every_attack_is_listed_with_what_it_sees_and_finds(cli: Cli) -> None:
     assert "foolbox:NAME" in done.stdout
 
 
-def test_the_listing_fits_eighty_columns_and_loses_nothing(cli: Cli) -> None:
-    process = cli.start("attacks", COLUMNS="80", FORCE_COLOR="1", TERM="xterm")
-    out, _ = process.communicate(timeout=120)
+def listed(cli: Cli, columns: int | None, *words: str) -> str:
+    """What is told on a terminal of so many columns, or into a pipe."""
+    terminal = {"COLUMNS": str(columns), "FORCE_COLOR": "1", "TERM": "xterm"} if columns else {}
+    out, _ = cli.start("attacks", *words, **terminal).communicate(timeout=120)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
-    assert max(map(len, plain.splitlines()[:-1])) <= 80
-    words = plain.split()
-    for name, kind in ATTACKS.items():
-        assert name in words
-        assert all(word in plain for word in kind.paper.split())
     assert "…" not in plain
+    assert max(map(len, plain.splitlines())) <= (columns or 80)
+    return plain
+
+
+@pytest.mark.parametrize("columns", [None, 80, 120, 200])
+def test_the_listing_fits_the_columns_and_loses_nothing(cli: Cli, columns: int | None) -> None:
+    plain = " ".join(listed(cli, columns).split())
+    for entry in catalogue.catalogue().values():
+        assert f"{entry.title} {entry.paper}" in plain
+        for each in entry.parameters:
+            assert each.name in ("norm", "eps") or f"{each.name}={each.default}" in plain
+
+
+@pytest.mark.parametrize("columns", [None, 80])
+def test_foolboxs_attacks_fit_the_columns_and_lose_nothing(cli: Cli, columns: int | None) -> None:
+    plain = listed(cli, columns, "foolbox")
+    kinds = {foolbox_attack(name).name: foolbox_attack(name) for name in foolbox_names()}
+    assert [line for line in plain.splitlines() if line.startswith("foolbox:")] == list(kinds)
+    assert all(kind.paper in " ".join(plain.split()) for kind in kinds.values())
+
+
+@pytest.mark.parametrize("columns", [None, 80, 120])
+@pytest.mark.parametrize("name", ["pgd", "cw"])
+def test_the_page_of_an_attack_is_laid_out_anew_for_the_columns(cli: Cli, name: str, columns: int | None) -> None:
+    plain = listed(cli, columns, name)
+    entry = catalogue.catalogue()[name]
+    assert " ".join(entry.text.split()) in " ".join(plain.split())
+    heads = [re.findall(r"^    \w+: ", text, re.M) for text in (entry.text, plain)]
+    assert heads[0] == heads[1] != []  # items stay apart
 
 
 @pytest.mark.parametrize("name", ATTACKS)

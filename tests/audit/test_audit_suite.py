@@ -185,6 +185,20 @@ def test_somebody_elses_points_outside_do_not_count(stray: str) -> None:
     assert record.worst_case == ours.curve
 
 
+def test_an_attack_that_takes_no_gradient_is_seen_to_go_on() -> None:
+    given, seen = plane(6), dict[str, list[int]]()
+
+    def watch(stage: str, done: int, total: int, queries: int) -> None:
+        seen.setdefault(stage, []).append(queries)
+
+    record = audit(given.net, (given.x, given.y), [Square(queries=40), PGD(steps=3)], [1e-6], watch=watch)
+    for result in record.attacks:
+        (spent,) = (queries for stage, queries in seen.items() if stage.startswith(result.title))
+        assert spent[0] == 0
+        assert spent == sorted(spent)
+        assert len(set(spent)) >= result.forwards
+
+
 def test_noise_is_a_control_and_counts_all_the_same() -> None:
     given = plane(ROWS)
     record = audit(given.net, (given.x, given.y), [GaussianNoise(norm="l2"), FGSM(norm="l2")], [0.05, 2.0], norm="l2")
