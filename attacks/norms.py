@@ -37,6 +37,19 @@ class Norm(ABC):
     def steepest(self, g: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
         """The r of that set with the largest inner product with g, the optimum on a linear model; eps as above."""
 
+    def reach(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
+        """What no r of that set exceeds in its inner product with g [B]; in L∞ it is the maximum itself.
+
+        Hölder's inequality over the entries that have room at all, or every entry as far as it can go alone; a root
+        search for the maximum in between would end a little below it, which is no bound.
+        """
+        room = torch.where(g > 0, high, -low).clamp(min=0)
+        pull = g.abs()
+        alone = (pull * room.clamp(max=eps)).flatten(1).sum(1)
+        dual = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}[self.power]
+        together = torch.linalg.vector_norm(torch.where(room > 0, pull, 0.0).flatten(1), dual, dim=1)
+        return alone.minimum(eps * together)
+
     def stretch(self, r: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
         """In L2 and L1: clip(t·r, low, high) with the t at which its size is eps; t = inf where it never gets there."""
         return _fill(r.abs(), torch.where(r > 0, high, -low), eps, self.power) * r.sign()

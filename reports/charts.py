@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from . import words
+from .certified import certified_series
 from .drawing import Chart, chart, look
 from .record import AuditRecord
 from .series import Series, chosen
@@ -24,6 +25,9 @@ def robust_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
     """Robust accuracy over ε with 95 % intervals; None where there is no ε or nothing was judged."""
     clean = record.clean.value
     drawn, note = chosen(record, [s for s in series if any(point.robust.total for point in s.curve)])
+    certain = certified_series(record)
+    if certain is not None and any(point.robust.total for point in certain.curve):
+        drawn = [*drawn, certain]
     texts = {point.eps: words.clean(point.text, 12) for point in record.worst_case}
     if clean is None or not drawn:
         return None
@@ -33,6 +37,8 @@ def robust_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
         largest = record.eps[-1]
         # Side by side, so that intervals do not cover each other.
         step = largest * min(0.006 if wide else 0.012, 0.04 / len(drawn))
+        if certain is not None:
+            _between(axes, record, certain)
         for i, line in enumerate(drawn):
             shift = (i - (len(drawn) - 1) / 2) * step
             points = [p for p in line.curve if p.robust.total]
@@ -59,6 +65,16 @@ def robust_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
         f"95 % interval {words.interval(last.robust)}. The table below has every figure."
     )
     return chart("robust", "Robust accuracy over ε", description, draw, drawn, note)
+
+
+def _between(axes: Axes, record: AuditRecord, certain: Series) -> None:
+    """The band in which true robust accuracy lies: above what is certain, below what the attacks left."""
+    pairs = [pair for pair in zip(record.worst_case, certain.curve, strict=False) if pair[0].robust.total]
+    x = [0.0, *(point.eps for point, _ in pairs)]
+    top, bottom = (
+        [record.clean.value or 0.0, *(p.robust.value or 0.0 for p in line)] for line in zip(*pairs, strict=True)
+    )
+    axes.fill_between(x, bottom, top, color=ROLES["rule"], linewidth=0, alpha=0.55)
 
 
 def distortion_chart(record: AuditRecord, series: list[Series]) -> Chart | None:

@@ -7,8 +7,9 @@ from dataclasses import astuple
 from itertools import pairwise
 
 from .figures import Rate, Spread
-from .record import AttackResult, AuditRecord, EpsPoint, Gate, Transfer
+from .record import AttackResult, AuditRecord, Certified, EpsPoint, Gate, Transfer
 
+_TOLERANCE = 1e-6  # by which a point may be farther than ε and count as within it
 _SLACK = 1e-9  # figures are recomputed in another order of operations
 
 
@@ -35,6 +36,8 @@ def _faults(record: AuditRecord) -> Iterator[str]:
         for gate in record.gates:
             yield from _gate(gate)
     yield from _checks(record)
+    if record.certified is not None:
+        yield from _certified(record, record.certified)
 
 
 def _samples(record: AuditRecord) -> Iterator[str]:
@@ -107,6 +110,30 @@ def _arrived(who: str, record: AuditRecord, attack: AttackResult) -> Iterator[st
     for smaller, larger in pairwise(attack.arrived):
         if any(a is not None and (b is None or b > a) for a, b in zip(smaller, larger, strict=True)):
             yield f"{who} takes more queries to break a sample within a larger ε than within a smaller one"
+
+
+def _certified(record: AuditRecord, certified: Certified) -> Iterator[str]:
+    s, radii = record.samples, certified.radii
+    who = f"the certificate by {certified.title[:60]}"
+    if len(radii) != len(s.ids) or len(certified.curve) != len(record.eps):
+        yield f"{who} has not a radius for each sample and a rate for each ε"
+        return
+    if certified.norm != record.norm:
+        yield f"{who} is in another norm than the audit"
+    if any(r is not None and label != seen for r, label, seen in zip(radii, s.labels, s.predictions, strict=True)):
+        yield f"{who} has a radius for a sample that was wrong before any attack"
+    for eps, rate in zip(record.eps, certified.curve, strict=True):
+        held = sum(r is not None and r >= eps + _TOLERANCE for r in radii)
+        if (rate.count, rate.total) != (held, len(radii)):
+            yield f"{who} counts {rate.count} of {rate.total} at an ε where its radii say {held} of {len(radii)}"
+        yield from _rate(f"certified accuracy by {certified.title[:60]}", rate)
+    yield from _spread(f"the radii of {who}", certified.radius)
+    broken = [sample for sample, _, _ in record.refuted]
+    if broken and certified.exact:
+        yield f"{who} is a proof, yet an attack broke sample {broken[0]} within its radius"
+    said = any(check.id == "certificate" and check.status == "fail" for check in record.checks)
+    if record.status == "complete" and not certified.exact and bool(broken) != said:
+        yield f"{who} is broken by an attack and no check says so, or the reverse"
 
 
 def _columns_differ(record: AuditRecord, attack: AttackResult) -> bool:

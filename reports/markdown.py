@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from . import view, words
+from .certified import refuted, sentence
 from .ranking import kept, ranked
 from .record import AttackResult, AuditRecord
 from .trust import trust
@@ -27,6 +28,8 @@ def render(record: AuditRecord) -> str:
         ["Within", "Right", "Accuracy", "95 % interval"],
         [[bar.label, bar.kept, bar.share, bar.interval] for bar in view.bars(record, _ROWS)],
     )
+    if record.certified is not None:
+        lines += [_safe(f"{sentence(record, record.certified)} {refuted(record)}".rstrip(), 1000), ""]
     lines += _attacks(record)
     lines += _checks(record)
     if verdict.rows:

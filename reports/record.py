@@ -179,6 +179,21 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Certified:
+    """What no attack can break: for each sample a radius within which its answer is certain."""
+
+    method: str  # on the command line: "smoothing", "crown" or "ibp"
+    title: str
+    paper: str
+    norm: str
+    exact: bool  # by proof; else each sample's is wrong with a probability of at most the parameter alpha
+    parameters: dict[str, int | float | str | bool | None]
+    curve: list[Rate]  # certified accuracy at each ε of the record: right, and certain that far
+    radius: Spread  # over the samples that were right before
+    radii: list[float | None]  # one a sample; None where the answer is wrong or there is none
+
+
+@dataclass(frozen=True)
 class Gate:
     """A condition the build must meet."""
 
@@ -214,11 +229,21 @@ class AuditRecord:
     surrogates: list[ModelInfo] = field(default_factory=list)
     transfer: list[Transfer] = field(default_factory=list)
     checks: list[CheckResult] = field(default_factory=list)  # of the evaluation itself; empty if none were made
+    certified: Certified | None = None
     version: int = VERSION
 
     @property
     def passed(self) -> bool:
         return all(gate.passed for gate in self.gates)
+
+    @property
+    def refuted(self) -> list[tuple[int, float, float]]:
+        """Samples that an attack broke within their certified radius: id, radius and distance; a defect, or bad luck
+        where a certificate may be wrong."""
+        if self.certified is None or self.certified.norm != self.norm:
+            return []
+        rows = zip(self.samples.ids, self.certified.radii, self.samples.distances, strict=True)
+        return [(i, r, d) for i, r, d in rows if r is not None and d is not None and d < r]
 
     @property
     def verdict(self) -> str:

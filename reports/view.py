@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from . import words
 from .attack_tables import attack_tables, other_tables, transfer_tables
 from .background import Fact, caveats, made
+from .certified import Certificate, certificate
 from .charts import distortion_chart, queries_chart, robust_chart
 from .drawing import Chart
 from .figures import Rate
@@ -93,6 +94,7 @@ class Page:
     robust_chart: Chart | None
     overview_table: Table
     robust_table: Table
+    certificate: Certificate | None
     queries_chart: Chart | None
     distortion_chart: Chart | None
     distortion_table: Table
@@ -128,6 +130,7 @@ def page(record: AuditRecord, source: PictureSource) -> Page:
         robust_chart=robust_chart(record, series),
         overview_table=overview_table(record),
         robust_table=robust_table(record),
+        certificate=certificate(record),
         queries_chart=queries_chart(record, series),
         distortion_chart=distortion_chart(record, series),
         distortion_table=distortion_table(record),

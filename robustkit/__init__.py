@@ -13,13 +13,28 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from robustkit import attacks, reports
     from robustkit.auditor import audit
+    from robustkit.certificates import Bounds, Smoothing
+    from robustkit.certified import certify
     from robustkit.data import load_data
     from robustkit.models import load_model
 
-__all__ = ["__version__", "attacks", "audit", "load_data", "load_model", "reports"]
+__all__ = [
+    "Bounds",
+    "Smoothing",
+    "__version__",
+    "attacks",
+    "audit",
+    "certify",
+    "load_data",
+    "load_model",
+    "reports",
+]
 
 _HOMES = {
+    "Bounds": "robustkit.certificates",
+    "Smoothing": "robustkit.certificates",
     "audit": "robustkit.auditor",
+    "certify": "robustkit.certified",
     "load_data": "robustkit.data",
     "load_model": "robustkit.models",
 }

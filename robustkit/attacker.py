@@ -80,7 +80,7 @@ class Attacker:
             points = self.points(self.sized(place, eps), part, trace)
             found.forwards += model.forwards - before[0]
             found.backwards += model.backwards - before[1]
-            wrong, there = judge(model, self.norm, attack, eps, part, points, left, found)
+            wrong, there = judge(model, self.norm, attack, eps, part, points, left, found, self.plan.certifier)
             if trace is not None:
                 self._note(found, trace, left.cpu())
             gone = wrong

@@ -18,6 +18,7 @@ from robustkit.attacker import Attacker
 from robustkit.attacks import norms
 from robustkit.attacks.base import Attack
 from robustkit.attacks.classifier import Classifier
+from robustkit.certificates import Certifier
 from robustkit.compare import Subject, class_name, save_comparison
 from robustkit.data import Batch, Data
 from robustkit.errors import AuditFailed, AuditInterrupted, ModelError, RobustkitError
@@ -49,6 +50,7 @@ def audit(
     watch: Watch | None = None,
     command: str = "",
     checks: bool = False,
+    certifier: Certifier | None = None,
 ) -> AuditRecord:
     """Attack a model on labelled pictures and record how little it takes.
 
@@ -79,6 +81,8 @@ def audit(
         command: what the report says reproduces it.
         checks: also see whether the figures can be trusted, before the attacks and after them; the record tells. It
             takes seconds for a small network, and up to a minute for a large one on a CPU.
+        certifier: answers in the model's place and says how far each answer is certain, which the record tells beside
+            what the attacks find; see `robustkit.certify`.
 
     Raises:
         ConfigError, DataError, ModelError: when the pieces do not fit, before an attack has run.
@@ -86,7 +90,7 @@ def audit(
         AuditInterrupted: a KeyboardInterrupt whose `record` holds what was finished.
     """
     plan = make_plan(
-        model, data, attacks, eps, seed, norm, samples, batch_size, target, surrogates, out, watch, command
+        model, data, attacks, eps, seed, norm, samples, batch_size, target, surrogates, out, watch, command, certifier
     )
     run = _Run(plan)
     try:
@@ -158,6 +162,8 @@ class _Run:
         x, y = batch.x.to(device, non_blocking=True), batch.y.to(device)
         logits = torch.cat(self.room.parts(len(x), lambda part: plan.model.logits(x[part])))
         confidence, predicted = logits.softmax(1).max(1)
+        if plan.certifier is not None:
+            confidence, predicted = self._certified(plan.certifier, x, y, batch.ids)
         right = (predicted == y).nonzero().squeeze(1)
         ledger.extend(batch.ids.tolist(), batch.names, batch.y.tolist(), predicted.tolist(), confidence.tolist())
         # The rows that are wrong already are not attacked.
@@ -172,6 +178,19 @@ class _Run:
         if self.exchange is not None:
             self._enter("which model's points fool which", len(ledger) - len(batch.ids))
             self.exchange.add(survivors)
+
+    def _certified(self, certifier: Certifier, x: Tensor, y: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The answers of a certifier, one class more than the model has standing for none; their radii are noted."""
+        rows = []
+        for row in range(len(x)):
+            self._enter(f"certifying by {certifier.title}", len(self.ledger) + row)
+            part = slice(row, row + 1)
+            seen = certifier.certify(x[part], y[part], ids[part])
+            predicted = torch.where(seen.silent, self.plan.model.num_classes, seen.predicted)
+            rows.append((seen.confidence, predicted, torch.where(predicted == y[part], seen.radius, torch.nan)))
+        confidence, predicted, radius = (torch.cat(column) for column in zip(*rows, strict=True))
+        self.ledger.radii.extend(radius.tolist())
+        return confidence, predicted
 
     def _targets(self, y: Tensor, logits: Tensor) -> Tensor | None:
         target = self.plan.target
@@ -251,9 +270,12 @@ class _Run:
                 for tally, figure in zip(ledger.tallies, optimal, strict=True)
             ],
             samples=ledger.samples(worst, by),
-            classes=ledger.classes(lambda index: class_name(model, index)),
+            classes=ledger.classes(
+                lambda index: class_name(model, index) if index < model.num_classes else "no answer"
+            ),
             comparisons=list(ledger.comparisons),
             surrogates=[plan.model_info(other) for other in plan.surrogates],
             transfer=[] if self.exchange is None else self.exchange.result(),
             checks=list(self.checks),
+            certified=None if plan.certifier is None else ledger.certified(plan.certifier),
         )

@@ -9,18 +9,20 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from robustkit import __version__
+from robustkit.certification import certify
 from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError
 from robustkit.oneline import OneLine
-from robustkit.options import CONFIG_ONLY, BatchSize, given, preset_or_attacks, read_config
+from robustkit.options import BatchSize, given, preset_or_attacks
 from robustkit.signals import Interrupt, handled
+from robustkit.subjects import MODEL, filled, load_subject, samples_for, with_options
 from robustkit.tell import attacks, models
 
 
@@ -35,60 +37,9 @@ def main() -> None:
     """
 
 
-def _filled(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse an empty text, which a variable that is not set leaves behind: it would mean the current folder."""
-    if value is not None and not value.strip():
-        raise ConfigError(f"{parameter.opts[0]} is empty: give a value, or leave it out")
-    return value
-
-
-_model = [
-    click.option(
-        "--model", default="efficientnet-lite0", show_default=True, help="Name or file; see robustkit models."
-    ),
-    click.option("--arch", help="Architecture of a state dict, such as resnet18."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
-    click.option("--precision", default="auto", show_default=True, help="Of gradients: auto, fp32 or bf16."),
-    click.option("--prepare/--no-prepare", default=True, show_default=True, help="Fold batch norm into convolutions."),
-    click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random draws."),
-    click.option(
-        "--config",
-        callback=read_config,
-        is_eager=True,
-        metavar="FILE",
-        help="TOML file of these options; also mean, std, size and labels of a model file.",
-    ),
-]
-
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _with(options: list[Callable[[_Command], _Command]]) -> Callable[[_Command], _Command]:
-    def add(command: _Command) -> _Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return add
-
-
-def _load_model(context: click.Context, name: str, arch: str | None, device: str, precision: str, prepare: bool) -> Any:
-    from robustkit.memory import keep_freed
-    from robustkit.models import load_model
-
-    keep_freed()
-
-    extra = {key: context.meta[f"robustkit.{key}"] for key in CONFIG_ONLY if f"robustkit.{key}" in context.meta}
-    size = extra.get("size")
-    if isinstance(size, list):
-        extra["size"] = tuple(size)
-    return load_model(name, arch=arch, device=device, precision=precision, prepare=prepare, **extra)
-
-
 @main.command()
-@_with(_model)
-@click.option("--data", callback=_filled, help="Name, folder or .npz; by default the samples that go with the model.")
+@with_options(MODEL)
+@click.option("--data", callback=filled, help="Name, folder or .npz; by default the samples that go with the model.")
 @click.option("--attack", multiple=True, metavar="NAME[:KEY=VALUE,...]", help="An attack; may be repeated.")
 @click.option("--preset", metavar="NAME", help="Or a set of them: quick, standard (the default), autoattack, thorough.")
 @click.option("--norm", default="linf", show_default=True, help="linf, l2 or l1.")
@@ -102,7 +53,7 @@ def _load_model(context: click.Context, name: str, arch: str | None, device: str
     "--surrogate", multiple=True, metavar="MODEL", help="Also try points made on this model; may be repeated."
 )
 @click.option(
-    "--out", default="report", show_default=True, callback=_filled, metavar="DIR", help="Folder of the report."
+    "--out", default="report", show_default=True, callback=filled, metavar="DIR", help="Folder of the report."
 )
 @click.option("--fail-under", multiple=True, metavar="EPS=FLOOR", help="Fail if robust accuracy is lower there.")
 @click.option("--baseline", metavar="RECORD", help="An earlier report.json that must not be undercut ...")
@@ -156,9 +107,9 @@ def audit(
     attacks = [settings.parse_attack(spec, norm, strict=named) for spec in specs]
     floors = settings.parse_floors(fail_under, norm, grid)
     old = _baseline(baseline, max_drop)
-    subject = _load_model(context, model, arch, device, precision, prepare)
+    subject = load_subject(context, model, arch, device, precision, prepare)
     others = [load_model(name, device=device, precision=precision, prepare=prepare) for name in surrogate]
-    pictures = load_data(data if data is not None else _samples_for(model))
+    pictures = load_data(data if data is not None else samples_for(model))
     if old is not None:
         count = min(len(pictures), samples or len(pictures))
         whole = with_transfers(attacks, others, norm)
@@ -200,10 +151,6 @@ def audit(
     return 0 if record.passed else 1
 
 
-def _samples_for(model: str) -> str:
-    return "mnist-samples" if model.startswith("lenet-mnist") else "imagenet-samples"
-
-
 def _baseline(path: str | None, max_drop: float | None) -> Any:
     if path is None:
         if max_drop is not None:
@@ -225,13 +172,13 @@ def _record(path: str) -> Any:
 
 @main.command()
 @click.argument("image")
-@_with(_model)
+@with_options(MODEL)
 @click.option("--attack", default="fgsm", show_default=True, metavar="NAME[:KEY=VALUE,...]")
 @click.option("--norm", default="linf", show_default=True, help="linf, l2 or l1.")
 @click.option("--eps", default="0.007", show_default=True, help="Radius in pixel units of [0,1]; 2/255 works too.")
 @click.option("--target", metavar="CLASS", help="The class to reach, by name or number; without it, any other.")
 @click.option(
-    "--out", default="comparison", show_default=True, callback=_filled, metavar="DIR", help="Folder of the pictures."
+    "--out", default="comparison", show_default=True, callback=filled, metavar="DIR", help="Folder of the pictures."
 )
 @click.pass_context
 def compare(
@@ -259,7 +206,7 @@ def compare(
     settings.check_norm(norm)
     radius = settings.parse_eps(eps, norm)
     method = settings.parse_attack(attack, norm, strict=given(context, "norm"))
-    subject = _load_model(context, model, arch, device, precision, prepare)
+    subject = load_subject(context, model, arch, device, precision, prepare)
     with made(Path(out)) as folder:
         comparison, figure = compare_picture(subject, Path(image), method, radius, target, seed, folder)
     terminal.show_comparison(comparison, figure)
@@ -268,7 +215,7 @@ def compare(
 @main.command()
 @click.argument("model", default="efficientnet-lite0")
 @click.argument("data", required=False)
-@_with(_model[1:])
+@with_options(MODEL[1:])
 @click.option("--samples", type=click.IntRange(1), default=32, show_default=True, help="Look at this many.")
 @click.pass_context
 def doctor(
@@ -287,15 +234,15 @@ def doctor(
     from robustkit import doctor as clinic
     from robustkit.data import load_data
 
-    subject = _load_model(context, model, arch, device, precision, prepare)
-    results = clinic.doctor(subject, load_data(data if data is not None else _samples_for(model)), samples, seed)
+    subject = load_subject(context, model, arch, device, precision, prepare)
+    results = clinic.doctor(subject, load_data(data if data is not None else samples_for(model)), samples, seed)
     clinic.show_checks(results)
     return clinic.exit_status(results)
 
 
 @main.command()
 @click.argument("record")
-@click.option("--out", callback=_filled, metavar="DIR", help="Folder to draw into; by default beside the record.")
+@click.option("--out", callback=filled, metavar="DIR", help="Folder to draw into; by default beside the record.")
 def report(record: str, out: str | None) -> None:
     """Draw a report again from its report.json."""
     from robustkit import reports
@@ -313,3 +260,4 @@ def report(record: str, out: str | None) -> None:
 
 main.add_command(models)
 main.add_command(attacks)
+main.add_command(certify)

@@ -8,6 +8,7 @@ from torch import Tensor
 from robustkit.attacks.base import Attack
 from robustkit.attacks.classifier import Classifier
 from robustkit.attacks.norms import Norm
+from robustkit.certificates import Certifier
 from robustkit.ledger import TOLERANCE
 from robustkit.rows import Found, Rows
 
@@ -23,11 +24,14 @@ def judge(
     points: Tensor,
     left: Tensor,
     found: Found,
+    certifier: Certifier | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Ask the model about the points of `rows`, which are `left` of the batch, and note in `found` what is broken.
 
     Box and budget must hold: an attack of ours that leaves them is a defect and stops the audit; a point of somebody
     else's that does is not counted.
+
+    Where there is a certifier, it answers in the model's place; a row without an answer is not broken, but counted.
 
     Returns whether each row is wrong now, and whether it is at its target.
 
@@ -48,8 +52,14 @@ def judge(
         found.outside += len(stray)
         points = points.clone()
         points[stray] = rows.x[stray]
-    confidence, predicted = model.logits(points).softmax(1).max(1)
-    wrong = predicted != rows.y
+    if certifier is None:
+        confidence, predicted = model.logits(points).softmax(1).max(1)
+        wrong = predicted != rows.y
+    else:
+        seen = certifier.judge(points, rows.ids)
+        confidence, predicted = seen.confidence, seen.predicted
+        found.undecided += int(seen.silent.sum())
+        wrong = (predicted != rows.y) & ~seen.silent
     there = wrong if rows.targets is None else predicted == rows.targets
     fresh = (wrong & ~found.broken.to(left.device)[left]).nonzero().squeeze(1)
     place = left[fresh].cpu()

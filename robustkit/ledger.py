@@ -9,13 +9,17 @@ import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robustkit.attacks.base import Attack
 from robustkit.optimality import optimality
-from robustkit.reports import AttackResult, Cell, Comparison, EpsPoint, Rate, Samples, Spread
+from robustkit.reports import AttackResult, Cell, Certified, Comparison, EpsPoint, Rate, Samples, Spread
 from robustkit.rows import Found
+
+if TYPE_CHECKING:
+    from robustkit.certificates import Certifier
 
 TOLERANCE = 1e-6  # by which a distance may exceed ε: rounding of float32 pixels
 
@@ -36,6 +40,7 @@ class Tally:
     cells: dict[tuple[str, str], list[int]] = field(default_factory=dict)  # broken, tried; by variant and level
     notes: list[str] = field(default_factory=list)
     outside: int = 0
+    undecided: int = 0
     attacked: int = 0
     forwards: int = 0
     backwards: int = 0
@@ -52,6 +57,7 @@ class Tally:
             count[0] += int(broken.sum())
             count[1] += len(broken)
         self.outside += found.outside
+        self.undecided += found.undecided
         self.attacked += len(rows)
         self.forwards += found.forwards
         self.backwards += found.backwards
@@ -88,6 +94,7 @@ class Ledger:
     labels: array[int] = field(default_factory=lambda: array("q"))
     predictions: array[int] = field(default_factory=lambda: array("q"))
     confidences: array[float] = field(default_factory=lambda: array("d"))
+    radii: array[float] = field(default_factory=lambda: array("d"))  # NaN where nothing is certain; may be empty
     comparisons: list[Comparison] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -107,6 +114,22 @@ class Ledger:
         self.labels.extend(labels)
         self.predictions.extend(predictions)
         self.confidences.extend(confidences)
+
+    def certified(self, certifier: Certifier) -> Certified:
+        """The certified radii, and the certified accuracy over ε: the tolerance of a distance must be covered too."""
+        radii, right = np.asarray(self.radii)[: len(self)], self.right()
+        held = [int((radii >= eps + TOLERANCE).sum()) for eps in self.eps]
+        return Certified(
+            method=certifier.name,
+            title=certifier.title,
+            paper=certifier.paper,
+            norm=certifier.norm,
+            exact=certifier.exact,
+            parameters=certifier.parameters(),
+            curve=[Rate.of(count, len(self)) for count in held],
+            radius=spread(radii[right]),
+            radii=_numbers(array("d", radii.tolist())),
+        )
 
     def settle(self) -> None:
         """Cut the columns to what all of them hold: an interrupt may come while a batch is being appended."""
@@ -215,7 +238,9 @@ class Ledger:
         outside = tally.outside
         points = "1 point" if outside == 1 else f"{outside:,} points"
         stray = [f"{points} left the ball or the box [0,1] and did not count"] if outside else []
-        return [*tally.notes, *stray]
+        silent = "1 attacked point" if tally.undecided == 1 else f"{tally.undecided:,} attacked points"
+        open_ = [f"there is no answer for {silent}, which did not count as broken"] if tally.undecided else []
+        return [*tally.notes, *stray, *open_]
 
     def samples(self, worst: np.ndarray, by: list[int | None]) -> Samples:
         distances = [

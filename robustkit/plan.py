@@ -16,6 +16,7 @@ import robustkit
 from robustkit.attacks import Transfer, norms
 from robustkit.attacks.base import Attack, check_eps, is_number
 from robustkit.attacks.classifier import Classifier, as_classifier
+from robustkit.certificates import Certifier
 from robustkit.compare import check_attack, class_index, class_name
 from robustkit.data import Data, tensor_data
 from robustkit.errors import ConfigError, ModelError
@@ -27,6 +28,7 @@ _BATCH_FLOATS = 3_100_000  # input values per batch: 20 photographs of 224×224
 LEAST_LIKELY = "least-likely"
 MOST = 2**63 - 1  # the largest whole number that a report can hold
 
+Subject = LoadedModel | Classifier | nn.Module | Callable[[Tensor], Any]
 Watch = Callable[[str, int, int, int], None]  # what is going on, samples done with it, samples in all, queries
 
 
@@ -47,6 +49,7 @@ class Plan:
     pictures: Path | None
     watch: Watch
     command: str
+    certifier: Certifier | None = None
 
     def model_info(self, model: LoadedModel) -> ModelInfo:
         height, width = model.preprocess.size
@@ -93,6 +96,7 @@ def make_plan(
     out: str | Path | None,
     watch: Watch | None,
     command: str,
+    certifier: Certifier | None = None,
 ) -> Plan:
     """The plan of what `robustkit.audit` was given; ConfigError, DataError or ModelError where it does not fit."""
     if not attacks or not all(isinstance(attack, Attack) for attack in attacks):
@@ -102,7 +106,7 @@ def make_plan(
         norm = min(budgets) if budgets else next((attack.norm for attack in attacks if attack.ball), "linf")
     if budgets - {norm}:
         raise ConfigError(f"an audit has one norm, here {norm}, but an attack works in {min(budgets - {norm})}")
-    grid = _grid(eps)
+    grid = read_grid(eps)
     try:
         for value in grid:
             check_eps(norm, value)
@@ -116,43 +120,47 @@ def make_plan(
             raise ConfigError(f"{name} must be a whole number from 1 to 2^63 - 1, got {number!r}")
     if not isinstance(seed, int) or not 0 <= seed <= MOST:
         raise ConfigError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
-    if not isinstance(data, Data):
-        if not isinstance(data, tuple | list) or [isinstance(part, Tensor) for part in data] != [True, True]:
-            raise ConfigError("data is what load_data gives, or a pair (x [N, C, H, W], y [N]) of tensors")
-        x, data = data[0], tensor_data(*data)
-        model, *others = (
-            each if isinstance(each, LoadedModel) else _fitted(as_classifier(each), x) for each in (model, *surrogates)
-        )
-    else:
-        others = [each for each in surrogates if isinstance(each, LoadedModel)]
-        if not isinstance(model, LoadedModel) or len(others) < len(surrogates):
-            raise ConfigError("with data from load_data a model must come from load_model: it must know its input size")
+    (subject, *others), data = resolved((model, *surrogates), data)
     for attack in attacks:
-        check_attack(model, attack, target is not None)
+        check_attack(subject, attack, target is not None)
     for other in others:
-        _check_surrogate(model, other)
-    height, width = model.preprocess.size
-    values = model.preprocess.channels * height * width
+        _check_surrogate(subject, other)
     return Plan(
-        model,
+        subject,
         data,
         with_transfers(attacks, others, norm),
         dict(sorted((float(value), text) for value, text in grid.items())),
         norm,
         seed,
         samples,
-        batch_size or _batch_size(values, model.device),
-        _target(model, target),
+        batch_size or default_batch(subject),
+        _target(subject, target),
         others,
         None if out is None else Path(out) / "comparisons",
         watch or (lambda *_: None),
         command,
+        certifier,
     )
 
 
-def _batch_size(values: int, device: torch.device) -> int:
+def resolved(models: Sequence[Subject], data: Data | tuple[Tensor, Tensor]) -> tuple[list[LoadedModel], Data]:
+    """Models that know what an audit must know of them, and the data as such; ConfigError where they do not fit."""
+    if isinstance(data, Data):
+        loaded = [each for each in models if isinstance(each, LoadedModel)]
+        if len(loaded) < len(models):
+            raise ConfigError("with data from load_data a model must come from load_model: it must know its input size")
+        return loaded, data
+    if not isinstance(data, tuple | list) or [isinstance(part, Tensor) for part in data] != [True, True]:
+        raise ConfigError("data is what load_data gives, or a pair (x [N, C, H, W], y [N]) of tensors")
+    found = tensor_data(*data)  # refuses what is no data
+    return [each if isinstance(each, LoadedModel) else _fitted(as_classifier(each), data[0]) for each in models], found
+
+
+def default_batch(model: LoadedModel) -> int:
     """Samples at a time: on the CPU more are no faster; a GPU takes as many as fit, so it is tried with many."""
-    times = 1 if device.type == "cpu" else 16
+    times = 1 if model.device.type == "cpu" else 16
+    height, width = model.preprocess.size
+    values = model.preprocess.channels * height * width
     return max(1, min(256 * times, _BATCH_FLOATS * times // values))
 
 
@@ -161,7 +169,7 @@ def with_transfers(attacks: Sequence[Attack], surrogates: Sequence[LoadedModel],
     return [*attacks, *(Transfer(surrogate, norm=norm) for surrogate in surrogates)]
 
 
-def _grid(eps: Iterable[float] | Mapping[float, str]) -> dict[float, str]:
+def read_grid(eps: Iterable[float] | Mapping[float, str]) -> dict[float, str]:
     if isinstance(eps, Mapping):
         return dict(eps)
     values = list(eps) if isinstance(eps, Iterable) and not isinstance(eps, str) else [eps]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 _COLUMNS = ("broken", "distances", "rms", "predictions", "confidences", "arrived")
-_COUNTS = ("outside", "forwards", "backwards", "reached", "aimed")
+_COUNTS = ("outside", "undecided", "forwards", "backwards", "reached", "aimed")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Found:
     arrived: Tensor  # int64 [rows, ε], queries after which a row was broken within each ε; -1 where it was not
     cells: dict[tuple[str, str], Tensor] = field(default_factory=dict)  # bool [rows], by variant and level
     outside: int = 0  # points that left ball or box and so were not counted
+    undecided: int = 0  # points that a certifier gave no answer for
     forwards: int = 0
     backwards: int = 0
     reached: int = 0  # of the target

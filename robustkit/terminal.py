@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from robustkit.reports import AuditRecord, Comparison, EpsPoint, Rate
+from robustkit.reports import AuditRecord, Certified, Comparison, EpsPoint, Rate
 
 SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
@@ -52,6 +52,8 @@ def summarise(record: AuditRecord, out: Path) -> None:
     console.print(table)
     for point in record.worst_case[-1:] if any(attack.kind != "free" for attack in record.attacks) else []:
         _line(console, Text(f"worst case at ε = {point.text}: {_rate(point.robust)}"))
+    if record.certified is not None:
+        _certified(console, record, record.certified)
     for attack in record.attacks:
         if attack.kind == "free":
             held = Rate.of(attack.success.total - attack.success.count, len(record.samples.ids))
@@ -68,6 +70,25 @@ def summarise(record: AuditRecord, out: Path) -> None:
         word, style = ("passed", "green") if gate.passed else ("FAILED", "bold red")
         _line(console, Text.assemble((word, style), f"  {gate.name}: {gate.detail}"))
     _path(console, "report", out / "index.html")
+
+
+def _certified(console: Console, record: AuditRecord, found: Certified) -> None:
+    """What is certain at each ε, what the attacks left, and what lies between."""
+    settings = ", ".join(f"{key} {value}" for key, value in found.parameters.items())
+    _line(console, Text(f"certified by {found.title} ({settings}):"))
+    table = Table(box=None, pad_edge=False)
+    for heading in ("ε", "certified", "robust to the attacks", "undecided"):
+        table.add_column(heading, justify="right")
+    for point, rate in zip(record.worst_case, found.curve, strict=False):
+        table.add_row(Text(point.text), _rate(rate), _rate(point.robust), str(max(0, point.robust.count - rate.count)))
+    console.print(table)
+    radius = found.radius
+    if radius.median is not None and radius.max is not None:
+        figures = f"median {radius.median:.4g}, largest {radius.max:.4g}"
+        _line(console, Text(f"certified radius in {SYMBOLS[found.norm]}, samples right before: {figures}"))
+    for sample, size, distance in record.refuted:
+        what = f"sample {sample} was broken at {distance:.4g}, within its certified radius {size:.4g}"
+        _line(console, Text(what, style="bold red"))
 
 
 def _verdict(console: Console, record: AuditRecord) -> None:

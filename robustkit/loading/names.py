@@ -12,6 +12,7 @@ MODELS = (
     ),
     ("lenet-mnist", "LeNet-5 on MNIST digits, standard training, 28×28, 10 classes"),
     ("lenet-mnist-pgd", "LeNet-5 on MNIST digits, trained on PGD adversarial examples (Madry et al. 2018)"),
+    ("lenet-mnist-noise", "LeNet-5 on MNIST digits, trained under Gaussian noise σ = 0.5, to be smoothed"),
     (
         "torchvision:NAME",
         "any torchvision classifier with its own weights: torchvision:resnet50, torchvision:vgg16",

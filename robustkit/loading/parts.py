@@ -18,7 +18,11 @@ from robustkit.loading.pictures import Preprocess
 from robustkit.loading.programs import Program, is_torchscript, read_exported, read_torchscript
 
 _ZOO = Path(__file__).parents[1] / "zoo"
-_LENETS = {"lenet-mnist": "LeNet-5, MNIST", "lenet-mnist-pgd": "LeNet-5, MNIST, PGD-trained"}
+_LENETS = {
+    "lenet-mnist": "LeNet-5, MNIST",
+    "lenet-mnist-pgd": "LeNet-5, MNIST, PGD-trained",
+    "lenet-mnist-noise": "LeNet-5, MNIST, noise-trained",
+}
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".ts", ".pt2", ".onnx")
 
 

@@ -577,7 +577,7 @@ def test_progress_in_a_log_is_a_line_for_each_new_thing(cli: Cli, tmp_path: Path
     assert "\r" not in done.stderr
 
 
-LISTED = {"audit", "compare", "models", "attacks", "report"}
+LISTED = {"audit", "certify", "compare", "models", "attacks", "report"}
 # A finder that lets nobody import torch, in every interpreter that starts with this folder on its path.
 BLOCK = """
 import sys

@@ -278,7 +278,7 @@ def test_the_famous_figure_of_a_photograph(cli: Cli, tmp_path: Path) -> None:
     assert done.status == 0, done
     assert "gibbon" in done.stdout.splitlines()[1]
     model = load_model(device="cpu")
-    x = torch.stack([read_png(tmp_path / f"{photo.stem}-{part}.png") for part in ("original", "adversarial")])
+    x = torch.stack([read_png(tmp_path / f"{photo.name}-{part}.png") for part in ("original", "adversarial")])
     seen = model.logits(x).argmax(1).tolist()
     assert model.labels is not None
     assert [model.labels[index].split(",")[0] for index in seen][1] == "gibbon"

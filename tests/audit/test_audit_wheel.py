@@ -16,6 +16,7 @@ DATA = {
     "robustkit/reports/schema.json",
     "robustkit/zoo/lenet-mnist.safetensors",
     "robustkit/zoo/lenet-mnist-pgd.safetensors",
+    "robustkit/zoo/lenet-mnist-noise.safetensors",
     "robustkit/zoo/lenet.json",
     "robustkit/zoo/imagenet_wnids.txt",
 }

@@ -36,7 +36,11 @@ from torch import Tensor, nn
 from robustkit import load_data, load_model
 from robustkit.zoo.lenet import LeNet5
 
-EPS = {"lenet-mnist": 0.1, "lenet-mnist-pgd": 0.3}  # at which the honest network is worth something
+EPS = {
+    "lenet-mnist": 0.1,
+    "lenet-mnist-pgd": 0.3,
+    "lenet-mnist-noise": 0.1,
+}  # at which the honest network is worth something
 
 
 @dataclass(frozen=True)
