@@ -38,17 +38,19 @@ class Norm(ABC):
         """The r of that set with the largest inner product with g, the optimum on a linear model; eps as above."""
 
     def reach(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
-        """What no r of that set exceeds in its inner product with g [B]; in L∞ it is the maximum itself.
+        """What no r of that set exceeds in its inner product with g [B]: the maximum, up to rounding.
 
-        Hölder's inequality over the entries that have room at all, or every entry as far as it can go alone; a root
-        search for the maximum in between would end a little below it, which is no bound.
+        It is an upper bound whatever the rounding: Lagrange's dual at the price that the best r names.
         """
-        room = torch.where(g > 0, high, -low).clamp(min=0)
-        pull = g.abs()
-        alone = (pull * room.clamp(max=eps)).flatten(1).sum(1)
-        dual = {1.0: math.inf, 2.0: 2.0, math.inf: 1.0}[self.power]
-        together = torch.linalg.vector_norm(torch.where(room > 0, pull, 0.0).flatten(1), dual, dim=1)
-        return alone.minimum(eps * together)
+        if len(g) == 0:
+            return g.new_zeros(0)
+        room = torch.where(g > 0, high, -low).clamp(min=0).flatten(1)
+        pull, r = g.flatten(1).abs(), self.steepest(g, eps, low, high).flatten(1).abs()
+        return (pull * room.clamp(max=eps)).sum(1).minimum(self._dual(pull, room, r, eps))
+
+    def _dual(self, pull: Tensor, room: Tensor, r: Tensor, eps: float) -> Tensor:
+        """A bound of pull·m, 0 <= m <= room, of rows [B, n] that holds for the whole ball; r is where it is close."""
+        return torch.full_like(pull[:, 0], math.inf)
 
     def stretch(self, r: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
         """In L2 and L1: clip(t·r, low, high) with the t at which its size is eps; t = inf where it never gets there."""
@@ -149,6 +151,12 @@ class _L2(Norm):
     def steepest(self, g: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
         return self.stretch(g, eps, low, high)
 
+    def _dual(self, pull: Tensor, room: Tensor, r: Tensor, eps: float) -> Tensor:
+        t = torch.where(pull > 0, r / pull, 0.0).amax(1)  # m is min(t·pull, room) at the price 1/2t of its square
+        price = torch.where(t > 0, 0.5 / t, 0.0)
+        best = torch.minimum(pull * t[:, None], room)
+        return (pull * best - price[:, None] * best**2).sum(1) + price * eps**2
+
     def _cross(self, gain: Tensor, room: Tensor, need: Tensor) -> Tensor:
         return _rise(gain, gain, room, need)
 
@@ -192,6 +200,10 @@ class _L1(Norm):
         # What the box cuts off goes to the next pixels: where the top ones are full, all else would stand still.
         move = move + _greedy(gain, room - move, length - move.sum(1))
         return move.view_as(g) * g.sign()
+
+    def _dual(self, pull: Tensor, room: Tensor, r: Tensor, eps: float) -> Tensor:
+        price = torch.where(r < room, pull, 0.0).amax(1)  # of the entries that are not filled, the largest
+        return price * eps + (room * (pull - price[:, None]).clamp(min=0)).sum(1)
 
     def _cross(self, gain: Tensor, room: Tensor, need: Tensor) -> Tensor:
         return (_greedy(gain, gain * room, need) / torch.where(gain > 0, gain, 1.0)).minimum(room)
