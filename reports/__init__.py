@@ -3,6 +3,8 @@
 from .figures import Rate, Spread
 from .files import read, redraw, write
 from .record import (
+    Adapted,
+    Answer,
     AttackResult,
     AuditRecord,
     Cell,
@@ -22,6 +24,8 @@ from .record import (
 from .verdicts import CheckResult
 
 __all__ = [
+    "Adapted",
+    "Answer",
     "AttackResult",
     "AuditRecord",
     "Cell",

@@ -7,7 +7,8 @@ from dataclasses import astuple
 from itertools import pairwise
 
 from .figures import Rate, Spread
-from .record import AttackResult, AuditRecord, Certified, EpsPoint, Gate, Transfer
+from .record import Adapted, AttackResult, AuditRecord, Certified, EpsPoint, Gate, Transfer
+from .steps import steps_of
 
 _TOLERANCE = 1e-6  # by which a point may be farther than ε and count as within it
 _SLACK = 1e-9  # figures are recomputed in another order of operations
@@ -38,6 +39,8 @@ def _faults(record: AuditRecord) -> Iterator[str]:
     yield from _checks(record)
     if record.certified is not None:
         yield from _certified(record, record.certified)
+    if record.adapted is not None:
+        yield from _adapted(record, record.adapted)
 
 
 def _samples(record: AuditRecord) -> Iterator[str]:
@@ -252,3 +255,28 @@ def _checks(record: AuditRecord) -> Iterator[str]:
     for gate in record.gates:
         if gate.kind == "strict" and gate.passed == failed:
             yield "the gate on the checks says the opposite of what they found"
+
+
+def _adapted(record: AuditRecord, adapted: Adapted) -> Iterator[str]:
+    """The answers against the attacks that they name, and the curves before and after them."""
+    places = [answer.attack for answer in adapted.answers if answer.attack is not None]
+    if len(set(places)) < len(places) or any(
+        place >= len(record.attacks) or record.attacks[place].kind == "free" for place in places
+    ):
+        yield "an answer names an attack that it cannot be"
+        return
+    known = {check.id for check in record.checks}
+    if any(not set(answer.checks) <= known for answer in adapted.answers):
+        yield "an answer is to a check that was not made"
+    yield from _curve("the worst case before the answers", record, adapted.before)
+    if adapted.after != record.worst_case:
+        yield "the accuracy after the answers is not the worst case"
+    if any(_columns_differ(record, attack) for attack in record.attacks):
+        return
+    first, *rest = steps_of(record, adapted)
+    if [point.robust.count for point in adapted.before] != first.right:
+        yield "the accuracy before the answers is not what the other attacks leave"
+    for answer, step in zip(adapted.answers, rest, strict=True):
+        if answer.broken != step.broken:
+            yield f"an answer says it broke {answer.broken} samples, its attack broke {step.broken}"
+            return

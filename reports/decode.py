@@ -41,10 +41,12 @@ def digest_of(body: dict[str, Any]) -> str:
 
 
 def build(kind: Any, value: Any) -> Any:
-    """JSON value -> the dataclass, list, dict or scalar that `kind` names; the schema was checked."""
+    """JSON value -> the dataclass, list, dict or scalar that `kind` names; the schema was checked: a field that is
+    missing may be, and has its default."""
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return kind(**{f.name: build(hints[f.name], value[f.name]) for f in dataclasses.fields(kind)})  # type: ignore[operator]
+        names = [field.name for field in dataclasses.fields(kind) if field.name in value]
+        return kind(**{name: build(hints[name], value[name]) for name in names})  # type: ignore[operator]
     if typing.get_origin(kind) is list:
         (item,) = typing.get_args(kind)
         scalar = _scalar(item)

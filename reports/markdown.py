@@ -54,7 +54,7 @@ def render(record: AuditRecord) -> str:
 def _checks(record: AuditRecord) -> list[str]:
     """The verdict on the numbers, and each check that did not pass."""
     found = trust(record)
-    lines = [f"**{found.word}.** {_safe(found.text, 500)}", ""]
+    lines = [f"**{found.word}.** {_safe(f'{found.text} {found.answered}'.rstrip(), 700)}", ""]
     for row in found.rows[:_CHECKS]:
         lines.append(f"- {row.word}: **{_safe(row.id)}.** {_safe(row.detail, 500)} {_safe(row.remedy, 500)}")
     if len(found.rows) > _CHECKS:

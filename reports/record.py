@@ -207,6 +207,27 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What an audit did about checks that found a fault."""
+
+    checks: list[str]  # their ids
+    attack: int | None  # place in `attacks`; None where none was run
+    what: str  # a sentence: what was done, or why nothing was
+    source: str
+    broken: int  # samples that it broke within a smaller ε of the grid than anything before it
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """An audit's automatic answers to its checks, in the order in which they ran."""
+
+    before: list[EpsPoint]  # the worst case over the named attacks
+    after: list[EpsPoint]  # and over the answers too
+    judging: str  # how a point was judged where one answer of the model does not tell; "" where it does
+    answers: list[Answer]
+
+
+@dataclass(frozen=True)
 class AuditRecord:
     """Everything a report shows. `to_json` and `from_json` are each other's inverse."""
 
@@ -230,6 +251,7 @@ class AuditRecord:
     transfer: list[Transfer] = field(default_factory=list)
     checks: list[CheckResult] = field(default_factory=list)  # of the evaluation itself; empty if none were made
     certified: Certified | None = None
+    adapted: Adapted | None = None  # None where the audit was not asked to adapt, or did not get to it
     version: int = VERSION
 
     @property

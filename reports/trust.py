@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import words
+from .adapted import adapted_sentence, adapted_table
 from .record import AuditRecord
 from .tables import Column, Group, Table
 from .verdicts import NO_TRUST, RESERVATIONS, TRUST, UNCHECKED, CheckResult
@@ -40,6 +41,8 @@ class Trust:
     rows: list[CheckRow]  # failed first, then warnings
     passed: Table
     skipped: Table
+    answered: str  # what automatic answers came to; "" where there were to be none
+    answers: Table
 
     @property
     def urgent(self) -> list[CheckRow]:
@@ -78,6 +81,8 @@ def trust(record: AuditRecord) -> Trust:
             [Column("Check", numeric=False), *_texts("Why", "Source")],
             [Group([[row.title, row.detail, row.source] for row in skipped])],
         ),
+        adapted_sentence(record),
+        adapted_table(record),
     )
 
 

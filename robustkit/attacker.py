@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robustkit.attacks import norms
 from robustkit.attacks.base import Attack
+from robustkit.attacks.classifier import Classifier
 from robustkit.attacks.trace import Trace
 from robustkit.judge import judge
 from robustkit.ledger import TOLERANCE, Tally
@@ -23,6 +24,7 @@ class Attacker:
 
     def __init__(self, plan: Plan, tallies: list[Tally], room: Room) -> None:
         self.plan = plan
+        self.judge: Classifier = plan.model  # says whether a point fools the model
         self.room = room
         self.tallies = tallies
         self.norm = norms.get(plan.norm)
@@ -70,6 +72,8 @@ class Attacker:
         attack, found = tally.attack, Found.none(len(rows.x), len(self.plan.eps))
         left = torch.arange(len(rows.x), device=rows.x.device)
         for stage, eps in enumerate(self._stages(attack)):
+            if eps is not None and rows.known is not None:
+                left = left[(rows.known[left.cpu()] > eps + TOLERANCE).to(left.device)]
             if eps is not None:
                 found.inherited[stage] = len(rows.x) - len(left)
             if not len(left):
@@ -80,7 +84,7 @@ class Attacker:
             points = self.points(self.sized(place, eps), part, trace)
             found.forwards += model.forwards - before[0]
             found.backwards += model.backwards - before[1]
-            wrong, there = judge(model, self.norm, attack, eps, part, points, left, found, self.plan.certifier)
+            wrong, there = judge(self.judge, self.norm, attack, eps, part, points, left, found, self.plan.certifier)
             if trace is not None:
                 self._note(found, trace, left.cpu())
             gone = wrong

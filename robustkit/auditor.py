@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from robustkit import examine
+from robustkit.adapt import Habits, habits_of, judge_of
+from robustkit.adaptation import Adaptation
 from robustkit.attacker import Attacker
 from robustkit.attacks import norms
 from robustkit.attacks.base import Attack
@@ -27,7 +29,7 @@ from robustkit.judge import PICTURES
 from robustkit.ledger import TOLERANCE, Ledger, Tally, spread
 from robustkit.models import LoadedModel
 from robustkit.plan import LEAST_LIKELY, Plan, Watch, make_plan, target_name
-from robustkit.reports import AuditRecord, CheckResult, DataInfo, Skipped
+from robustkit.reports import Adapted, AuditRecord, CheckResult, DataInfo, Skipped
 from robustkit.room import Room
 from robustkit.rows import Found, Rows
 
@@ -51,6 +53,7 @@ def audit(
     command: str = "",
     checks: bool = False,
     certifier: Certifier | None = None,
+    adapt: bool = False,
 ) -> AuditRecord:
     """Attack a model on labelled pictures and record how little it takes.
 
@@ -83,6 +86,8 @@ def audit(
             takes seconds for a small network, and up to a minute for a large one on a CPU.
         certifier: answers in the model's place and says how far each answer is certain, which the record tells beside
             what the attacks find; see `robustkit.certify`.
+        adapt: where a check finds a fault, also attack as the literature prescribes against it, and judge the points of
+            a model that answers at random by many draws; the record tells what was done. Makes the checks too.
 
     Raises:
         ConfigError, DataError, ModelError: when the pieces do not fit, before an attack has run.
@@ -94,11 +99,15 @@ def audit(
     )
     run = _Run(plan)
     try:
-        if checks and len(plan.data):
+        if (checks or adapt) and len(plan.data):
             run.checks = examine.before(plan)
+        if adapt:
+            run.settle_in()
         run.go()
-        if checks:
+        if checks or adapt:
             run.checks += examine.after(plan, run.record("complete"))
+        if adapt:
+            run.adapt()
         return run.record("complete")
     except KeyboardInterrupt:
         raise AuditInterrupted(run.finished()) from None
@@ -126,6 +135,9 @@ class _Run:
         self.total = min(len(plan.data), plan.samples or len(plan.data))
         self.stage, self.done, self.base = "", 0, 0
         self.checks: list[CheckResult] = []
+        self.habits = Habits({})
+        self.stopped = False  # whether the model gives no gradient, so that named attacks that need one cannot run
+        self.adapted: Adapted | None = None
 
     def _tally(self, attack: Attack) -> Tally:
         grid, classes = len(self.plan.eps), self.plan.model.num_classes
@@ -149,6 +161,39 @@ class _Run:
         finally:
             plan.model.listener = listener
 
+    def settle_in(self) -> None:
+        """Find out what the model's answers depend on besides the picture, and judge accordingly from now on."""
+        self.stopped = any(check.id == "gradient-unavailable" and check.status == "fail" for check in self.checks)
+        for tally in self.ledger.tallies if self.stopped else []:
+            if tally.attack.access == "gradient":
+                tally.notes.append("The model gives it no gradient, so it broke nothing")
+        first = examine.first_samples(self.plan)
+        if first is not None:
+            self.habits = habits_of(self.plan.model, *first, self.plan.seed)
+            self.attacker.judge = judge_of(self.plan.model, self.habits)
+
+    def adapt(self) -> None:
+        """Attack anew where a check found a fault."""
+        plan, model = self.plan, self.plan.model
+        before = self.record("complete").worst_case
+        listener, model.listener = model.listener, self._tell
+        try:
+            answers = Adaptation(
+                plan,
+                self.ledger,
+                self.attacker,
+                self.habits,
+                self.checks,
+                examine.drawer(plan),
+                self._targets,
+                self._tally,
+                self._enter,
+            ).run()
+        finally:
+            model.listener = listener
+        self.adapted = Adapted(before, self.record("complete").worst_case, str(self.habits), answers)
+        self.checks = examine.again(self.record("complete"))
+
     def _enter(self, stage: str, done: int) -> None:
         self.stage, self.done, self.base = stage, done, self.plan.model.forwards
         self._tell()
@@ -160,7 +205,7 @@ class _Run:
         plan, ledger, device = self.plan, self.ledger, self.plan.model.device
         self._enter("clean accuracy", len(ledger))
         x, y = batch.x.to(device, non_blocking=True), batch.y.to(device)
-        logits = torch.cat(self.room.parts(len(x), lambda part: plan.model.logits(x[part])))
+        logits = torch.cat(self.room.parts(len(x), lambda part: self.attacker.judge.logits(x[part])))
         confidence, predicted = logits.softmax(1).max(1)
         if plan.certifier is not None:
             confidence, predicted = self._certified(plan.certifier, x, y, batch.ids)
@@ -172,7 +217,10 @@ class _Run:
         names = [batch.names[row] for row in rows.tolist()]
         for place, tally in enumerate(ledger.tallies):
             self._enter(f"{tally.attack.title}, {place + 1} of {len(ledger.tallies)} attacks", tally.judged)
-            found = self.attacker.run(place, survivors)
+            if self.stopped and tally.attack.access == "gradient":
+                found = Found.none(len(survivors.x), len(plan.eps))
+            else:
+                found = self.attacker.run(place, survivors)
             tally.extend(len(batch.ids), rows.numpy(), found)
             self._pictures(place, survivors, found, names)
         if self.exchange is not None:
@@ -278,4 +326,5 @@ class _Run:
             transfer=[] if self.exchange is None else self.exchange.result(),
             checks=list(self.checks),
             certified=None if plan.certifier is None else ledger.certified(plan.certifier),
+            adapted=self.adapted,
         )

@@ -59,6 +59,9 @@ def main() -> None:
 @click.option("--baseline", metavar="RECORD", help="An earlier report.json that must not be undercut ...")
 @click.option("--max-drop", type=float, help="... by more than this; 0 by default.")
 @click.option("--checks/--no-checks", default=True, show_default=True, help="See whether the numbers can be trusted.")
+@click.option(
+    "--adapt", is_flag=True, help="Where a check finds a fault, attack as the literature prescribes against it."
+)
 @click.option("--strict", is_flag=True, help="Fail if one of these checks fails.")
 @click.pass_context
 def audit(
@@ -84,6 +87,7 @@ def audit(
     baseline: str | None,
     max_drop: float | None,
     checks: bool,
+    adapt: bool,
     strict: bool,
 ) -> int:
     """Attack a model on labelled pictures and write a report."""
@@ -99,6 +103,8 @@ def audit(
     # Everything that can be refused is refused before the first gradient.
     if strict and not checks:
         raise ConfigError("--strict asks for the checks that --no-checks leaves out: give one of them")
+    if adapt and not checks:
+        raise ConfigError("--adapt answers the checks that --no-checks leaves out: give one of them")
     settings.check_norm(norm)
     grid = settings.parse_grid(eps if eps is not None else settings.default_eps(model, norm), norm)
     preset = preset_or_attacks(context, preset, attack)
@@ -113,7 +119,7 @@ def audit(
     if old is not None:
         count = min(len(pictures), samples or len(pictures))
         whole = with_transfers(attacks, others, norm)
-        gates.check_baseline(old, norm, pictures.name, count, grid, whole, target_name(subject, target))
+        gates.check_baseline(old, norm, pictures.name, count, grid, whole, target_name(subject, target), adapt)
 
     with handled(signal.SIGINT, signal.SIGTERM, handler=Interrupt()), Staging(Path(out)) as staging:
         failure: str | None = None
@@ -134,6 +140,7 @@ def audit(
                     watch=watch,
                     command=shlex.join(["robustkit", *sys.argv[1:]]),
                     checks=checks,
+                    adapt=adapt,
                 )
         except (AuditInterrupted, AuditFailed) as error:
             if error.record is None:

@@ -23,12 +23,13 @@ def check_baseline(
     grid: Iterable[float],
     attacks: Sequence[Attack],
     target: str | None,
+    adapt: bool = False,
 ) -> None:
     """Refuse, before the run, a baseline that it could not be compared with.
 
     Raises:
         ConfigError: another norm, other data, another number of samples, no ε in common, other attacks or another
-            target, an incomplete audit.
+            target, an incomplete audit, one that adapted its attacks where this run does not, or the reverse.
     """
     if baseline.status != "complete":
         raise ConfigError("the baseline's audit was interrupted: take a complete one")
@@ -42,7 +43,12 @@ def check_baseline(
         )
     if not any(_at(baseline, eps) for eps in grid):
         raise ConfigError("the baseline has no eps in common with this run: use the same --eps")
-    before = [(attack.name, attack.parameters) for attack in baseline.attacks]
+    if adapt != (baseline.adapted is not None):
+        how = "without --adapt, this run is with it" if adapt else "with --adapt, this run is without it"
+        raise ConfigError(f"the baseline was audited {how}: run both alike, or make a new baseline")
+    added = {answer.attack for answer in baseline.adapted.answers} if baseline.adapted is not None else set()
+    named = [attack for place, attack in enumerate(baseline.attacks) if place not in added]
+    before = [(attack.name, attack.parameters) for attack in named]
     now = [(attack.name, without_eps(attack)) for attack in attacks]
     if before != now:
         raise ConfigError(

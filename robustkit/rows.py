@@ -23,15 +23,18 @@ class Rows:
     targets: Tensor | None
     ids: Tensor  # on the CPU
     places: Tensor  # in the batch, on the CPU
+    known: Tensor | None = None  # float64, on the CPU: the smallest distance at which an attack before broke it, or inf
 
     def take(self, keep: Tensor) -> Rows:
         targets = None if self.targets is None else self.targets[keep]
         host = keep.cpu()
-        return Rows(self.x[keep], self.y[keep], targets, self.ids[host], self.places[host])
+        known = None if self.known is None else self.known[host]
+        return Rows(self.x[keep], self.y[keep], targets, self.ids[host], self.places[host], known)
 
     def part(self, part: slice) -> Rows:
         targets = None if self.targets is None else self.targets[part]
-        return Rows(self.x[part], self.y[part], targets, self.ids[part], self.places[part])
+        known = None if self.known is None else self.known[part]
+        return Rows(self.x[part], self.y[part], targets, self.ids[part], self.places[part], known)
 
 
 @dataclass

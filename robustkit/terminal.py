@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustkit.reports import AuditRecord, Certified, Comparison, EpsPoint, Rate
+from robustkit.reports.adapted import adapted_sentence
 
 SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
@@ -93,6 +94,8 @@ def _certified(console: Console, record: AuditRecord, found: Certified) -> None:
 
 def _verdict(console: Console, record: AuditRecord) -> None:
     """Whether the numbers can be trusted, and what says that they cannot."""
+    if record.adapted is not None:
+        _line(console, Text(adapted_sentence(record)))
     style = {"trust": "green", "with reservations": "bold yellow", "do not trust": "bold red"}.get(
         record.verdict, "dim"
     )

@@ -54,6 +54,7 @@ class Exhibit:
         fires: the checks that must see it.
         related: checks that may fire too, since the fault has that consequence.
         labels: what is done to the labels.
+        answered: whether an attack can answer the fault, and so bring the figure down to the true one.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Exhibit:
     fires: frozenset[str]
     related: frozenset[str] = frozenset()
     labels: Callable[[Tensor], Tensor] = lambda y: y
+    answered: bool = True
 
     def net(self) -> nn.Module:
         return self.build(honest(self.base)).eval()
@@ -89,8 +91,9 @@ def _exhibit(
     related: str = "",
     base: str = "lenet-mnist",
     labels: Callable[[Tensor], Tensor] = lambda y: y,
+    answered: bool = True,
 ) -> Exhibit:
-    return Exhibit(name, fault, base, build, frozenset(fires.split()), frozenset(related.split()), labels)
+    return Exhibit(name, fault, base, build, frozenset(fires.split()), frozenset(related.split()), labels, answered)
 
 
 PGD_TRAINED = "lenet-mnist-pgd"
@@ -100,7 +103,7 @@ MUSEUM = (
     _exhibit("softmax", "probabilities in place of logits", Softmax, "probabilities"),
     _exhibit("cold", "a softmax at temperature 1e-3", Cold, "probabilities gradient-zero"),
     _exhibit(
-        "quantised", "pixels rounded to four levels", Quantised, "gradient-zero step-stage", "gradient-wrong leaps"
+        "quantised", "pixels rounded to twentieths", Quantised, "gradient-zero step-stage", "gradient-wrong leaps"
     ),
     _exhibit("steps", "activations in steps", Steps, "gradient-zero step-stage", "gradient-wrong leaps", PGD_TRAINED),
     _exhibit("k-winners", "the largest activations alone", KWinners, "leaps", "unstable"),
@@ -127,7 +130,9 @@ MUSEUM = (
         "gradient-wrong",
         PGD_TRAINED,
     ),
-    _exhibit("never-normalised", "a normalisation that was forgotten", NeverNormalised, "wrong-range"),
-    _exhibit("divided-twice", "pixels divided by 255 twice", DividedTwice, "wrong-range"),
-    _exhibit("permuted", "labels in another order", Stage, "labels-permuted", labels=lambda y: (y + 1) % 10),
+    _exhibit("never-normalised", "a normalisation that was forgotten", NeverNormalised, "wrong-range", answered=False),
+    _exhibit("divided-twice", "pixels divided by 255 twice", DividedTwice, "wrong-range", answered=False),
+    _exhibit(
+        "permuted", "labels in another order", Stage, "labels-permuted", labels=lambda y: (y + 1) % 10, answered=False
+    ),
 )

@@ -46,7 +46,7 @@ class Cold(Stage):
 
 class Quantised(Stage):
     def enter(self, x: Tensor) -> Tensor:
-        return (x * 3).round() / 3
+        return (x * 20).round() / 20
 
 
 class Detached(Stage):
@@ -112,7 +112,7 @@ class Adapting(Stage):
         return x - self.brightness + 0.14
 
 
-def jpeg(x: Tensor, quality: int = 25) -> Tensor:
+def jpeg(x: Tensor, quality: int = 95) -> Tensor:
     def saved(picture: np.ndarray) -> np.ndarray:
         file = io.BytesIO()
         Image.fromarray(picture).save(file, "JPEG", quality=quality)
@@ -178,7 +178,7 @@ class Steps(Stage):
 
     def forward(self, x: Tensor) -> Tensor:
         net = self.net
-        x = F.max_pool2d((5 * F.relu(net.conv1(x))).round() / 5, 2)
+        x = F.max_pool2d((20 * F.relu(net.conv1(x))).round() / 20, 2)
         x = F.max_pool2d(F.relu(net.conv2(x)), 2)
         return net.fc3(F.relu(net.fc2(F.relu(net.fc1(x.flatten(1))))))
 

@@ -1,0 +1,66 @@
+"""What an audit did about the checks that found a fault, and how far the robust accuracy came down by it."""
+
+from __future__ import annotations
+
+from . import words
+from .figures import Rate
+from .record import Adapted, Answer, AuditRecord
+from .steps import steps_of
+from .tables import Column, Group, Table, spaced
+
+_GRID = 6  # ε in the table
+
+
+def adapted_sentence(record: AuditRecord) -> str:
+    """One sentence for the first screen; "" where the audit was not asked to adapt."""
+    adapted = record.adapted
+    if adapted is None:
+        return ""
+    ran = [answer for answer in adapted.answers if answer.attack is not None]
+    if not adapted.answers:
+        return "No check called for another attack, so none was added."
+    if not ran:
+        return "No attack was added: the table of the answers says why."
+    many = "a further attack" if len(ran) == 1 else f"{len(ran)} further attacks"
+    fell = [(b.robust.count - a.robust.count, b, a) for b, a in zip(adapted.before, adapted.after, strict=True)]
+    most, before, after = max(reversed(fell), key=lambda pair: pair[0])
+    where = f"at ε = {words.clean(before.text, 20)}"
+    if not most:
+        return f"Answered with {many}, which left the robust accuracy {where} at {words.share(after.robust)}."
+    shares = f"from {words.share(before.robust)} to {words.share(after.robust)}"
+    return f"Answered with {many}: the robust accuracy {where} fell {shares}."
+
+
+def adapted_table(record: AuditRecord) -> Table:
+    """The robust accuracy before the answers and after each of them; empty where there are none."""
+    adapted = record.adapted or Adapted([], [], "", [])
+    chosen = spaced(len(record.eps), _GRID)
+    columns = [Column("After", numeric=False)]
+    columns += [Column(f"ε = {words.clean(record.worst_case[i].text, 20)}".replace(" ", words.NBSP)) for i in chosen]
+    columns += [Column("Broken"), *(Column(t, numeric=False) for t in ("What was done", "Checks", "Source"))]
+    steps = steps_of(record, adapted) if adapted.answers else []
+    shares = [[words.share(Rate.of(step.right[i], record.clean.total)) for i in chosen] for step in steps]
+    rows = [["the named attacks", *shares[0], "", "", "", ""]] if steps else []
+    for answer, step, row in zip(adapted.answers, steps[1:], shares[1:], strict=True):
+        rows.append(
+            [
+                _title(record, answer),
+                *row,
+                words.count(step.broken),
+                words.clean(answer.what, 400),
+                words.clean(", ".join(answer.checks), 400),
+                words.clean(answer.source, 300),
+            ]
+        )
+    note = f"How points were judged: {words.clean(adapted.judging, 500)}." if adapted.judging else ""
+    return Table(
+        "adapted",
+        "Robust accuracy before and after the automatic answers",
+        columns,
+        [Group(rows)] if rows else [],
+        [note] if note else [],
+    )
+
+
+def _title(record: AuditRecord, answer: Answer) -> str:
+    return "no attack" if answer.attack is None else words.clean(record.attacks[answer.attack].title, 60)

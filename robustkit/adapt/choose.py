@@ -1,0 +1,209 @@
+"""Which look at a network serves an attack: told by short attacks on a few samples, each judged by the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustkit.adapt.adaptive import Adaptive, Subject
+from robustkit.adapt.lens import Look
+from robustkit.adapt.modes import Ends, StraightThrough
+from robustkit.adapt.steady import Habits, Steady
+from robustkit.adapt.table import SOURCES, Remedy
+from robustkit.attacks import APGD, Square
+from robustkit.attacks.base import Attack
+from robustkit.attacks.classifier import Classifier
+from robustkit.attacks.goal import Goal
+
+_MODULES = 3  # to try as the way in, and as the way out
+_TRIAL = 10  # steps
+_COPIES = 8
+_NOISE = 0.5  # of the copies: in parts of ε in L∞, of the same size as it per value else
+_STEPS = 100
+_QUERIES = 1000
+_TARGETS = 9
+_DEAR_TARGETS = 5  # where an answer costs many queries
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An answer that is ready to run.
+
+    Args:
+        remedies: what it is an instance of.
+        attack: what runs.
+        what: a sentence for the report.
+    """
+
+    remedies: frozenset[Remedy]
+    attack: Adaptive
+    what: str
+
+    @property
+    def source(self) -> str:
+        """The papers."""
+        return "; ".join(dict.fromkeys(part for each in sorted(self.remedies) for part in SOURCES[each].split("; ")))
+
+
+def prepare(
+    model: Classifier,
+    habits: Habits,
+    remedies: frozenset[Remedy],
+    x: Tensor,
+    y: Tensor,
+    ids: Tensor,
+    norm: str,
+    eps: float,
+    seed: int,
+) -> list[Prepared]:
+    """The attacks to run for some remedies, the most promising first.
+
+    Args:
+        model: frozen and asked, not changed.
+        habits: of it; see `steady`.
+        remedies: what the checks ask for.
+        x, y, ids: some samples that are still right at eps, on which the looks are tried.
+        norm, eps, seed: of the audit.
+    """
+    classes = model.logits(x[:1]).shape[1]
+    looks = [Look(), *(look for look in looks_at(model, habits, remedies, x, norm, eps) if not look.plain)]
+    ranked = sorted(looks, key=lambda look: _tried(Subject(model, habits, look), x, y, ids, norm, eps, seed))
+    loss, targets = ("dlr", min(_TARGETS, classes - 1)) if classes >= 4 else ("margin", classes - 1)
+    shared = frozenset({Remedy.DRAWS}) & remedies if habits.draws > 1 else frozenset()
+    first, *others = ranked[:2]
+    dear = habits.draws > 1 or habits.company is not None  # each answer costs many queries
+    made = [
+        _answer(
+            model,
+            habits,
+            first,
+            APGD(norm, eps, _STEPS // (2 if dear else 1), loss=loss, eot=habits.draws),
+            shared,
+            "adaptive",
+        )
+    ]
+    if others and not dear and not others[0].plain and Remedy.BRIDGE in remedies:
+        apgd = APGD(norm, eps, _STEPS, loss=loss)
+        made.append(_answer(model, habits, others[0], apgd, shared, "second look"))
+    if Remedy.MORE in remedies:
+        rivals = min(_DEAR_TARGETS, targets) if dear else targets
+        apgd = APGD(norm, eps, _STEPS // 2, loss=loss, targets=rivals, eot=habits.draws)
+        made.append(_answer(model, habits, first, apgd, shared | {Remedy.MORE}, "each rival"))
+    if Remedy.BLIND in remedies and not dear:
+        made.append(_answer(model, habits, Look(), Square(norm, eps, _QUERIES), frozenset({Remedy.BLIND}), "adaptive"))
+    return made
+
+
+def _answer(
+    model: Classifier, habits: Habits, look: Look, attack: APGD | Square, remedies: frozenset[Remedy], kind: str
+) -> Prepared:
+    if isinstance(attack, APGD):
+        bridged = look.straight or look.enter is not None or look.leave is not None
+        remedies |= {Remedy.BRIDGE} if bridged else set()
+        remedies |= {Remedy.LOSS} if look.bare or look.plain or not remedies else set()
+        remedies |= {Remedy.SMOOTH} if look.copies > 1 else set()
+        goal = f"towards each of {attack.targets} rivals in turn" if attack.targets else "away from the label"
+        draws = f", {habits.draws} draws a gradient" if habits.draws > 1 else ""
+        what = f"{attack.title} of {attack.steps} steps {goal} on the {attack.loss} loss: {look}{draws}."
+    else:
+        what = f"{attack.title} with {attack.queries} queries, which needs no gradient."
+    return Prepared(remedies, Adaptive(Subject(model, habits, look), attack, kind), what)
+
+
+def looks_at(
+    model: Classifier, habits: Habits, remedies: frozenset[Remedy], x: Tensor, norm: str, eps: float
+) -> Iterator[Look]:
+    """The looks worth a trial, the plain one among them."""
+    found = survey(Steady(model, Habits(habits.state)), x)
+    bare = found.softmax and Remedy.LOSS in remedies
+    base = Look(bare=bare, calm=found.stuck)
+    yield base
+    if Remedy.BRIDGE in remedies:
+        ways = [replace(base, enter=enter) for enter in found.entries]
+        ways += [replace(base, leave=leave, bare=False) for leave in found.exits]
+        ways += [replace(base, enter=a, leave=b, bare=False) for a in found.entries[-1:] for b in found.exits]
+        yield from ([replace(base, straight=True)] if found.steps else []) + ways
+    if Remedy.SMOOTH in remedies and habits.draws == 1:
+        size = eps if norm == "linf" else eps / x[0].numel() ** (0.5 if norm == "l2" else 1)
+        scale = min(model.std) if model.std else 1.0
+        yield replace(base, noise=_NOISE * size / scale, copies=_COPIES)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a network is made of, as far as a look may use it.
+
+    Args:
+        entries: modules that take something of the picture's shape, a name for each value.
+        exits: modules that return something of the logits' shape.
+        softmax, steps: whether it has a softmax over the classes; whether it rounds or detaches.
+        stuck: whether a module stays in training mode after eval().
+    """
+
+    entries: list[str]
+    exits: list[str]
+    softmax: bool
+    steps: bool
+    stuck: bool
+
+
+def survey(model: Classifier, x: Tensor) -> Survey:
+    """Run the network once with its modules watched."""
+    net, into, out = model.net, dict[str, Tensor](), dict[str, Tensor]()
+
+    def before(name: str, inputs: tuple[Any, ...]) -> None:
+        z = inputs[0] if inputs else None
+        if isinstance(z, Tensor) and z.is_floating_point() and z.shape[1:] == x.shape[1:] and _fold(len(z), len(x)):
+            into.setdefault(name, z.detach().clone())
+
+    def after(name: str, answer: Any) -> None:
+        if isinstance(answer, Tensor) and answer.is_floating_point() and answer.dim() == 2 and len(answer):
+            out.setdefault(name, answer.detach().clone())
+
+    handles = []
+    with StraightThrough() as steps, Ends() as ends:
+        try:
+            for name, module in net.named_modules():
+                if name:
+                    handles.append(module.register_forward_pre_hook(lambda _, i, name=name: before(name, i)))
+                    handles.append(module.register_forward_hook(lambda _, i, o, name=name: after(name, o)))
+            logits = model.logits(x)
+            with model.frozen():
+                stuck = any(getattr(module, "training", False) for module in net.modules())
+        finally:
+            for handle in handles:
+                handle.remove()
+    shape = (logits.shape[1],)
+    exits = {name: z for name, z in out.items() if z.shape[1:] == shape and _fold(len(z), len(x))}
+    softmax = any(z.dim() == 2 and z.shape[1:] == shape and _fold(len(z), len(x)) for z in ends.inputs)
+    # An inner module returns before the one around it: the outermost stands for both.
+    ways = _distinct(into), _distinct(dict(reversed(exits.items())))
+    return Survey(ways[0][:1] + ways[0][1:][1 - _MODULES :], ways[1][:_MODULES], softmax, steps.met > 0, stuck)
+
+
+def _fold(rows: int, pictures: int) -> bool:
+    return rows >= pictures and rows % pictures == 0
+
+
+def _distinct(values: dict[str, Tensor]) -> list[str]:
+    """A name for each different value, the first that had it."""
+    kept: dict[str, Tensor] = {}
+    for name, value in values.items():
+        if not any(value.shape == other.shape and torch.equal(value, other) for other in kept.values()):
+            kept[name] = value
+    return list(kept)
+
+
+def _tried(subject: Subject, x: Tensor, y: Tensor, ids: Tensor, norm: str, eps: float, seed: int) -> tuple[int, float]:
+    """Samples that a short attack leaves right, and their mean margin; a look that cannot be taken comes last."""
+    attack: Attack = Adaptive(subject, APGD(norm, eps, _TRIAL, loss="margin", early_stop=False), "trial")
+    try:
+        points = attack(subject, x.clone(), y, ids=ids, seed=seed)
+        margin = Goal.of(y, False).margin(subject.logits(points))
+    except Exception:  # the model may be anybody's code, and a look at it nobody's
+        return len(x) + 1, 0.0
+    return int((margin >= 0).sum()), float(margin.mean())
