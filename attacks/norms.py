@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-_ROUNDS = 60  # of a root search; it ends earlier, at the first round that changes nothing
+from .roots import fill, greedy, rise, shrink
 
 
 class Norm(ABC):
@@ -54,7 +54,7 @@ class Norm(ABC):
 
     def stretch(self, r: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
         """In L2 and L1: clip(t·r, low, high) with the t at which its size is eps; t = inf where it never gets there."""
-        return _fill(r.abs(), torch.where(r > 0, high, -low), eps, self.power) * r.sign()
+        return fill(r.abs(), torch.where(r > 0, high, -low), eps, self.power) * r.sign()
 
     def step(self, g: Tensor, length: float, low: Tensor, high: Tensor) -> Tensor:
         """A move of that length uphill along g, to be repeated many times; the steepest one where that is good."""
@@ -116,7 +116,7 @@ class _Linf(Norm):
         return g.sign().mul_(_per_row(eps, g)).clamp_(low, high)
 
     def _cross(self, gain: Tensor, room: Tensor, need: Tensor) -> Tensor:
-        return _rise(gain, (gain > 0).to(gain.dtype), room, need)
+        return rise(gain, (gain > 0).to(gain.dtype), room, need)
 
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         return torch.empty(shape).uniform_(-eps, eps, generator=generator)
@@ -145,7 +145,7 @@ class _L2(Norm):
         outside = self.size(boxed) > eps
         if outside.any():
             rows, cap = r[outside], torch.where(r > 0, high, -low)[outside]
-            boxed[outside] = _fill(rows.abs(), cap, _of_rows(eps, outside)) * rows.sign()
+            boxed[outside] = fill(rows.abs(), cap, _of_rows(eps, outside)) * rows.sign()
         return boxed
 
     def steepest(self, g: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ class _L2(Norm):
         return (pull * best - price[:, None] * best**2).sum(1) + price * eps**2
 
     def _cross(self, gain: Tensor, room: Tensor, need: Tensor) -> Tensor:
-        return _rise(gain, gain, room, need)
+        return rise(gain, gain, room, need)
 
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         direction = torch.randn(shape, generator=generator)
@@ -180,12 +180,12 @@ class _L1(Norm):
         outside = self.size(boxed) > eps
         if outside.any():
             rows, cap = r[outside], torch.where(r > 0, high, -low)[outside]
-            boxed[outside] = _shrink(rows.abs(), cap, _of_rows(eps, outside)) * rows.sign()
+            boxed[outside] = shrink(rows.abs(), cap, _of_rows(eps, outside)) * rows.sign()
         return boxed
 
     def steepest(self, g: Tensor, eps: float | Tensor, low: Tensor, high: Tensor) -> Tensor:
         room = torch.where(g > 0, high, -low).flatten(1)
-        return _greedy(g.flatten(1).abs(), room, room.new_zeros(len(room)) + eps).view_as(g) * g.sign()
+        return greedy(g.flatten(1).abs(), room, room.new_zeros(len(room)) + eps).view_as(g) * g.sign()
 
     def step(self, g: Tensor, length: float, low: Tensor, high: Tensor) -> Tensor:
         # The steepest step pushes a pixel or two to the edge of the box, where the gradient that chose them no
@@ -198,7 +198,7 @@ class _L1(Norm):
         share = gains / gains.sum(1, keepdim=True).clamp(min=torch.finfo(g.dtype).tiny)
         move = torch.zeros_like(room).scatter_(1, order, share * length).minimum(room)
         # What the box cuts off goes to the next pixels: where the top ones are full, all else would stand still.
-        move = move + _greedy(gain, room - move, length - move.sum(1))
+        move = move + greedy(gain, room - move, length - move.sum(1))
         return move.view_as(g) * g.sign()
 
     def _dual(self, pull: Tensor, room: Tensor, r: Tensor, eps: float) -> Tensor:
@@ -206,7 +206,7 @@ class _L1(Norm):
         return price * eps + (room * (pull - price[:, None]).clamp(min=0)).sum(1)
 
     def _cross(self, gain: Tensor, room: Tensor, need: Tensor) -> Tensor:
-        return (_greedy(gain, gain * room, need) / torch.where(gain > 0, gain, 1.0)).minimum(room)
+        return (greedy(gain, gain * room, need) / torch.where(gain > 0, gain, 1.0)).minimum(room)
 
     def sample(self, shape: tuple[int, ...], eps: float, generator: torch.Generator) -> Tensor:
         # Exponential gaps, one more than there are coordinates, make the share uniform in the simplex.
@@ -232,100 +232,6 @@ def unit(r: Tensor) -> Tensor:
     """Each row [B, ...] at L2 length 1; a row of zeros stays one."""
     size = torch.linalg.vector_norm(r.flatten(1), dim=1)
     return r / _column(torch.where(size > 0, size, 1), r)
-
-
-def _fill(u: Tensor, cap: Tensor, eps: float | Tensor, power: float = 2) -> Tensor:
-    """min(t·u, cap) with the t at which its norm of that power is eps (all of cap if it never gets there).
-
-    The set of capped entries only grows as t does, so taking t from the entries that are still free climbs to
-    the root from below and ends after a few rounds.
-    """
-    shape, u, cap = u.shape, u.flatten(1), cap.flatten(1)
-    # Scaled by the largest entry, and what is nothing beside it left out: their powers would over- or underflow.
-    top = u.amax(1, keepdim=True)
-    u = torch.where(u > 1e-15 * top, u / top, 0.0)
-    capped = t = u.new_zeros(len(u))
-    powers, caps = u**power, torch.where(u > 0, cap, 0.0) ** power
-    free = torch.gt(cap, 0, out=torch.empty_like(u))  # 1 or 0: truth values are not vectorised
-    for _ in range(_ROUNDS):
-        rest = (eps**power - capped).clamp_(min=0)
-        weight = (powers * free).sum(1)
-        # Never back down: where the capped entries use up eps, rounding may leave no rest for the free ones.
-        t = torch.where(weight > 0, (rest / weight) ** (1 / power), torch.where(rest > 0, math.inf, t)).maximum(t)
-        full = _reached(u, t, cap).mul_(free)
-        if not full.amax():
-            break
-        free = free.sub_(full)
-        capped = capped + (caps * full).sum(1)
-    # 0 · inf: an entry that does not pull is not moved.
-    scaled = torch.where(u > 0, u * t[:, None], 0.0)
-    return torch.minimum(scaled, cap).view(shape)
-
-
-def _reached(speed: Tensor, t: Tensor, end: Tensor) -> Tensor:
-    """1 where speed · t [B] is at or past the end, 0 elsewhere."""
-    far = speed * t[:, None]
-    return torch.ge(far, end, out=far)
-
-
-def _rise(gain: Tensor, speed: Tensor, room: Tensor, need: Tensor) -> Tensor:
-    """min(t·speed, room) with the t at which its product with gain is need; all of room if it never gets there.
-
-    The product is concave in t, so Newton's steps climb to the root from below.
-    """
-    rates, ends, free = gain * speed, gain * room, torch.ones_like(gain)
-    used = t = need.new_zeros(len(need))
-    for _ in range(_ROUNDS):
-        rate = (rates * free).sum(1)
-        t = torch.where(rate > 0, (need - used) / rate, math.inf).maximum(t)
-        full = _reached(speed, t, room).mul_(free)
-        if not full.amax():
-            break
-        free = free.sub_(full)
-        used = used + (ends * full).sum(1)
-    return torch.where(speed > 0, speed * t[:, None], 0.0).minimum(room)
-
-
-def _greedy(gain: Tensor, room: Tensor, budget: Tensor) -> Tensor:
-    """The budget [B] spent on the largest gains first [B, n], each as far as its room lets it."""
-    gain = torch.where(room > 0, gain, 0.0)
-    k = min(gain.shape[1], 4 * math.ceil(float(budget.max())) + 64)  # usually a few dozen are enough
-    while True:
-        gains, order = gain.topk(k, dim=1)
-        rooms = room.gather(1, order) * (gains > 0)
-        if k == gain.shape[1] or (rooms.sum(1) >= budget).all():
-            break
-        k = min(gain.shape[1], 8 * k)
-    filled = (budget[:, None] - (rooms.cumsum(1) - rooms)).clamp_(min=0).minimum(rooms)
-    return torch.zeros_like(room).scatter_(1, order, filled)
-
-
-def _shrink(u: Tensor, cap: Tensor, eps: float | Tensor) -> Tensor:
-    """clip(u - λ, 0, cap) with the λ >= 0 at which its sum is eps; the sum at λ = 0 is known to be larger.
-
-    The sum falls piecewise linearly in λ. Newton's step lands on the root once the right piece is found; where it
-    leaves the bracket or the sum is flat, and in every third round, bisection takes over. A row that is there stays
-    there, whatever the others still need.
-    """
-    shape, u, cap = u.shape, u.flatten(1), cap.flatten(1)
-    low, high = u.new_zeros(len(u)), u.amax(1)
-    lam = low
-    for turn in range(_ROUNDS):
-        moved = u - lam[:, None]
-        inside = (moved > 0) & (moved < cap)
-        gap = moved.clamp(min=0).minimum(cap).sum(1) - eps
-        newton = lam + gap / inside.sum(1)
-        there = (gap.abs() <= 1e-7 * eps) | (newton == lam)
-        low, high = torch.where(gap > 0, lam, low), torch.where(gap < 0, lam, high)
-        straight = (newton > low) & (newton < high) & (turn % 3 < 2)
-        proposal = torch.where(there, lam, torch.where(straight, newton, (low + high) / 2))
-        if torch.equal(proposal, lam):
-            break
-        lam = proposal
-    moved = (u - lam[:, None]).clamp_(min=0).minimum(cap)
-    total = moved.sum(1, dtype=torch.float64)
-    within = (eps / total.clamp(min=1e-300)).clamp_(max=1)  # over by rounding alone: scaled away
-    return (moved * within.to(u.dtype)[:, None]).view(shape)
 
 
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (_Linf(), _L2(), _L1())}
