@@ -7,23 +7,25 @@ standard error. Torch is imported inside the commands that need it: `--help` ans
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from robustkit import __version__
 from robustkit.certification import certify
-from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError
+from robustkit.errors import ConfigError
 from robustkit.oneline import OneLine
 from robustkit.options import BatchSize, given, preset_or_attacks
-from robustkit.signals import Interrupt, handled
 from robustkit.subjects import MODEL, filled, load_subject, samples_for, with_options
 from robustkit.tell import attacks, models
+
+if TYPE_CHECKING:
+    from robustkit.plan import Watch
+    from robustkit.reports import AuditRecord
 
 
 @click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -92,13 +94,12 @@ def audit(
 ) -> int:
     """Attack a model on labelled pictures and write a report."""
     from robustkit import config as settings
-    from robustkit import gates, reports, terminal
+    from robustkit import gates
     from robustkit.auditor import audit as run
     from robustkit.data import load_data
     from robustkit.models import load_model
-    from robustkit.output import Staging
     from robustkit.plan import target_name, with_transfers
-    from robustkit.progress import shown
+    from robustkit.recording import recorded
 
     # Everything that can be refused is refused before the first gradient.
     if strict and not checks:
@@ -121,40 +122,26 @@ def audit(
         whole = with_transfers(attacks, others, norm)
         gates.check_baseline(old, norm, pictures.name, count, grid, whole, target_name(subject, target), adapt)
 
-    with handled(signal.SIGINT, signal.SIGTERM, handler=Interrupt()), Staging(Path(out)) as staging:
-        failure: str | None = None
-        try:
-            with shown() as watch:
-                record = run(
-                    subject,
-                    pictures,
-                    attacks,
-                    grid,
-                    seed=seed,
-                    norm=norm,
-                    samples=samples,
-                    batch_size=batch_size,
-                    target=target,
-                    surrogates=others,
-                    out=staging.folder,
-                    watch=watch,
-                    command=shlex.join(["robustkit", *sys.argv[1:]]),
-                    checks=checks,
-                    adapt=adapt,
-                )
-        except (AuditInterrupted, AuditFailed) as error:
-            if error.record is None:
-                raise
-            record, failure = error.record, str(error)
-        # From here on the report is being written: a second Ctrl-C would only spoil it.
-        with handled(signal.SIGINT, signal.SIGTERM, handler=signal.SIG_IGN):
-            if failure is None:
-                record = gates.judge(record, floors, old, max_drop or 0.0, strict)
-            reports.write(record, staging.folder)
-            staging.publish()
-    terminal.summarise(record, Path(out))
-    if failure is not None:
-        raise AuditFailed(f"{failure}; what was finished is in {Path(out) / 'index.html'}, marked incomplete", record)
+    def go(watch: Watch, folder: Path) -> AuditRecord:
+        return run(
+            subject,
+            pictures,
+            attacks,
+            grid,
+            seed=seed,
+            norm=norm,
+            samples=samples,
+            batch_size=batch_size,
+            target=target,
+            surrogates=others,
+            out=folder,
+            watch=watch,
+            command=shlex.join(["robustkit", *sys.argv[1:]]),
+            checks=checks,
+            adapt=adapt,
+        )
+
+    record = recorded(Path(out), go, lambda record: gates.judge(record, floors, old, max_drop or 0.0, strict))
     return 0 if record.passed else 1
 
 
