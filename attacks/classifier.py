@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .kernels import Kernels
 from .layout import Layout
-from .pooling import Pooling
 
 PRECISIONS = ("fp32", "bf16")
 OUTPUTS = ("logits", "probabilities", "labels")
@@ -83,7 +83,7 @@ class Classifier:
         self.listener: Callable[[], None] | None = None
         self._depth = 0
         self.layout = Layout(self.net)
-        self._pooling = Pooling()
+        self._kernels = Kernels()
 
     @property
     def access(self) -> str:
@@ -211,8 +211,8 @@ class Classifier:
     def _forward(self, x: Tensor, precision: str = "fp32") -> Tensor:
         self.forwards += len(x)
         point = self._normalised(x)
-        pooling = self._pooling if self._pooling.worth(x) else nullcontext()
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"), pooling:
+        kernels = self._kernels if self._kernels.worth(x) else nullcontext()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"), kernels:
             out: Any = self.net(point)
         if self.outputs != "logits":
             out = self._as_logits(out, x)

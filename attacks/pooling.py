@@ -11,49 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-_WORTH = 20_000  # input values of a batch, below which a mode costs more than it saves
 _WIDE = 16  # channels side by side from which PyTorch's backward pass is vectorised too
-_POOLS = (F.max_pool2d, torch.max_pool2d)
 
 
-class Pooling(TorchFunctionMode):
-    """While entered, `max_pool2d` of 2×2 windows side by side on the CPU is the one here; all else is PyTorch's.
-
-    A network is looked through once: where nothing was pooled so, later batches are spared the mode.
-
-    >>> pooling = Pooling()
-    >>> x = torch.rand(3, 4, 8, 8)
-    >>> with pooling:
-    ...     ours = F.max_pool2d(x, 2)
-    >>> bool((ours == F.max_pool2d(x, 2)).all()), pooling.used
-    (True, True)
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.used: bool | None = None  # None until a batch went through
-
-    def worth(self, x: Tensor) -> bool:
-        """Whether to enter it for a batch."""
-        return x.device.type == "cpu" and x.numel() >= _WORTH and self.used is not False
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Called by PyTorch for each of its functions."""
-        kwargs = kwargs or {}
-        if func in _POOLS and _plain(*args, **kwargs):
-            self.used = True
-            return _pool(args[0] if args else kwargs["input"])
-        return func(*args, **kwargs)
-
-    def __exit__(self, *error: Any) -> None:
-        """Leave it."""
-        self.used = bool(self.used)
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-
-
-def _plain(
+def pools(
     input: Any,
     kernel_size: Any,
     stride: Any = None,
@@ -62,7 +24,7 @@ def _plain(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> bool:
-    """Whether this is what `_pool` computes: whole 2×2 windows side by side, of a map on the CPU."""
+    """Whether `pool` computes what `max_pool2d` is asked for: whole 2×2 windows side by side, of a map on the CPU."""
     return (
         _all(kernel_size, 2)
         and (stride is None or stride in ([], ()) or _all(stride, 2))
@@ -84,7 +46,8 @@ def _all(value: Any, number: int) -> bool:
     )
 
 
-def _pool(x: Tensor) -> Tensor:
+def pool(x: Tensor) -> Tensor:
+    """The maxima of whole 2×2 windows side by side [B, C, H / 2, W / 2]."""
     if torch.is_grad_enabled() and x.requires_grad:
         wide = x.shape[1] >= _WIDE and x.is_contiguous(memory_format=torch.channels_last)
         out: Tensor = F.max_pool2d(x, 2) if wide else _Pool.apply(x)
