@@ -49,7 +49,7 @@ class _Apgd(Method[_Climb]):
     eps: float
     steps: int
     loss: str
-    restart: int
+    starts: Tensor  # int64 [B] on the CPU, numbers of the random starts
     early_stop: bool
     rival: Tensor | None = None  # int64 [B], the class to go towards
     start: Tensor | None = None  # like x; else a random point on the sphere
@@ -63,7 +63,8 @@ class _Apgd(Method[_Climb]):
         if self.start is not None:
             point = self.norm.point(x, self.start - x, self.eps)
         else:
-            draws = [self._draw(x.shape[1:], problem.seed, int(i)) for i in problem.ids]
+            names = zip(problem.ids.tolist(), self.starts.tolist(), strict=True)
+            draws = [self._draw(x.shape[1:], row_generator(problem.seed, *name)) for name in names]
             point = self.norm.point(x, torch.stack(draws).to(x), self.eps)
         zeros, flags = x.new_zeros(rows), torch.zeros(rows, dtype=torch.bool, device=x.device)
         low = torch.full_like(zeros, -torch.inf)
@@ -88,8 +89,7 @@ class _Apgd(Method[_Climb]):
             changed=torch.full_like(zeros, _DENSE * n),
         )
 
-    def _draw(self, shape: torch.Size, seed: int, sample: int) -> Tensor:
-        generator = row_generator(seed, sample, self.restart)
+    def _draw(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         draw = torch.empty(shape).uniform_(-1, 1, generator=generator)
         if self.norm.name != "linf":
             draw = torch.randn(shape, generator=generator)
@@ -103,7 +103,7 @@ class _Apgd(Method[_Climb]):
 
     def advance(self, problem: Problem, state: _Climb, seen: Evaluation) -> None:
         if self.early_stop:
-            state.done = seen.margin < 0
+            state.done = problem.shared(seen.margin < 0)
         higher = seen.value > state.top_loss
         state.top[higher], state.top_slope[higher] = state.point[higher], seen.gradient[higher]
         state.top_loss = torch.where(higher, seen.value, state.top_loss)
@@ -147,7 +147,7 @@ class _Apgd(Method[_Climb]):
         if self.norm.name == "l1":
             size = slope.flatten(1).abs()
             k = (state.share * size.shape[1]).long().clamp(1, size.shape[1])
-            least = size.sort(1, descending=True).values.gather(1, k[:, None] - 1)
+            least = size.topk(int(k.max()), dim=1).values.gather(1, k[:, None] - 1)
             sign = (slope.flatten(1).sign() * (size >= least)).view_as(slope)
             count = sign.flatten(1).abs().sum(1).clamp(min=1).view_as(length)
             return self.norm.point(x, z + sign * (length / count) - x, self.eps)
@@ -217,9 +217,9 @@ class APGD(Attack):
         climb = partial(self._climb, model)
         return towards(model, problem, self.targets, self.restarts, self.early_stop, climb)
 
-    def _climb(self, model: Classifier, problem: Problem, restart: int, rival: Tensor | None) -> Best:
+    def _climb(self, model: Classifier, problem: Problem, starts: Tensor, rival: Tensor | None) -> Best:
         norm, start = norms.get(self.norm), None
-        method = partial(_Apgd, norm, loss=self.loss, restart=restart, rival=rival, draws=self.eot)
+        method = partial(_Apgd, norm, loss=self.loss, starts=starts, rival=rival, draws=self.eot)
         if self.norm == "l1" and self.steps >= 10:
             for factor in (3, 2):
                 wide = method(factor * self.eps, int(0.3 * self.steps), early_stop=False, start=start)

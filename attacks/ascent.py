@@ -34,7 +34,7 @@ class _Ascent(Method[_Climb]):
     rival: Tensor | None = None  # int64 [B], the class to go towards
     decay: float | None = None
     single: bool = False  # the one step is all there is
-    restart: int | None = None  # which random start; None starts at x
+    starts: Tensor | None = None  # int64 [B] on the CPU, numbers of the random starts; None starts at x
     early_stop: bool = True
 
     deepens = True
@@ -42,16 +42,14 @@ class _Ascent(Method[_Climb]):
     def begin(self, problem: Problem) -> _Climb:
         x = problem.x
         point = x.clone()
-        if self.restart is not None:
-            draws = [
-                self.norm.sample(x.shape[1:], self.eps, row_generator(problem.seed, int(i), self.restart))
-                for i in problem.ids
-            ]
+        if self.starts is not None:
+            names = zip(problem.ids.tolist(), self.starts.tolist(), strict=True)
+            draws = [self.norm.sample(x.shape[1:], self.eps, row_generator(problem.seed, *name)) for name in names]
             point = self.norm.point(x, torch.stack(draws).to(x), self.eps)
         done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         momentum = torch.zeros_like(x) if self.decay is not None else x.new_zeros(len(x))
         aim = Aim(problem.goal, self.loss, self.rival)
-        return _Climb(point, done, aim, momentum, counts=self.restart is not None)
+        return _Climb(point, done, aim, momentum, counts=self.starts is not None)
 
     def objective(self, state: _Climb, logits: Tensor) -> Tensor:
         return state.aim(logits)
@@ -66,7 +64,7 @@ class _Ascent(Method[_Climb]):
             uphill = uphill / scale.view(-1, *[1] * (uphill.dim() - 1))
             state.momentum = uphill = self.decay * state.momentum + uphill
         if self.early_stop and state.counts:
-            state.done = seen.margin < 0
+            state.done = problem.shared(seen.margin < 0)
         x, z = problem.x, state.point
         if self.single:
             move = self.norm.steepest(uphill, self.step, -z, 1 - z)
@@ -218,10 +216,10 @@ class PGD(Attack):
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm, step = norms.get(self.norm), self.step_size or 2.5 * self.eps / self.steps
 
-        def climb(rows: Problem, number: int, rival: Tensor | None) -> Best:
-            start = number if self.random_start else None
+        def climb(rows: Problem, numbers: Tensor, rival: Tensor | None) -> Best:
+            starts = numbers if self.random_start else None
             method = _Ascent(
-                norm, self.eps, step, self.loss, self.eot, rival, restart=start, early_stop=self.early_stop
+                norm, self.eps, step, self.loss, self.eot, rival, starts=starts, early_stop=self.early_stop
             )
             return search(model, rows, method, self.steps)
 

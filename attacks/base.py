@@ -31,12 +31,30 @@ class Problem:
     rows: Tensor  # int64 [B], on the CPU: places in the batch that the caller gave
     trace: Trace | None = None
     logits: Tensor | None = None  # [B, K] of x, where somebody has asked already
+    copies: Tensor | None = None  # int64 [B], equal where rows are one picture, attacked in several ways side by side
+    room: int = 0  # rows that the caller gave at once, and so has memory for
 
     def take(self, keep: Tensor) -> Problem:
         host = keep.cpu()
-        logits = None if self.logits is None else self.logits[keep]
-        ids, rows = self.ids[host], self.rows[host]
-        return dataclasses.replace(self, x=self.x[keep], goal=self.goal.take(keep), ids=ids, rows=rows, logits=logits)
+        logits, copies = (None if each is None else each[keep] for each in (self.logits, self.copies))
+        ids, rows, goal = self.ids[host], self.rows[host], self.goal.take(keep)
+        return dataclasses.replace(self, x=self.x[keep], goal=goal, ids=ids, rows=rows, logits=logits, copies=copies)
+
+    def side_by_side(self, rows: Tensor, times: int) -> Problem:
+        """So many copies of each of these rows, one after the other."""
+        if times == 1:
+            return self.take(rows)
+        copies = torch.arange(len(rows), device=rows.device).repeat_interleave(times)
+        taken = self.take(rows.repeat_interleave(times))
+        return dataclasses.replace(taken, copies=copies, room=max(self.room, len(rows)))
+
+    def shared(self, reached: Tensor) -> Tensor:
+        """Whether any copy of each row's picture is there, bool [B]."""
+        if self.copies is None:
+            return reached
+        there = torch.zeros(self.room, dtype=torch.bool, device=reached.device)
+        there[self.copies[reached]] = True
+        return there[self.copies]
 
     def spend(self, forwards: int, backwards: int = 0) -> None:
         """Note what was asked of the model outside the loop, per row."""
@@ -296,7 +314,7 @@ def _checked(
         goal = dataclasses.replace(goal, highest=max(goal.highest, Goal.of(y, False).highest))
     require(trace is None or len(trace.forwards) == len(x), "the trace is for a batch of another size")
     x = x.clone() if x.is_inference() else x.detach()
-    return Problem(x, goal, ids, seed, torch.arange(len(x)), trace)
+    return Problem(x, goal, ids, seed, torch.arange(len(x)), trace, room=len(x))
 
 
 def _first(rows: Tensor) -> int:

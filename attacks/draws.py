@@ -27,8 +27,10 @@ class Draws:
     uniform: bool
 
     @classmethod
-    def of(cls, problem: Problem, shape: Sequence[int], stream: int, *, uniform: bool = False) -> Draws:
-        generators = [row_generator(problem.seed, int(i), stream) for i in problem.ids]
+    def of(cls, problem: Problem, shape: Sequence[int], stream: int | Tensor, *, uniform: bool = False) -> Draws:
+        streams = torch.as_tensor(stream).expand(len(problem.ids)).tolist()
+        names = zip(problem.ids.tolist(), streams, strict=True)
+        generators = [row_generator(problem.seed, *name) for name in names]
         return cls(generators, problem.x.new_empty(len(generators), 0, *shape), uniform)
 
     def roll(self) -> Tensor:

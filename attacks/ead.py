@@ -186,7 +186,7 @@ class EAD(Attack):
         walk = min(int(_SHARE * self.steps), max(0, self.steps - solve * self.searches))
         left = max(0, self.steps - solve * self.searches - walk)
 
-        def climb(rows: Problem, _: int, rival: Tensor | None) -> Best:
+        def climb(rows: Problem, _: Tensor, rival: Tensor | None) -> Best:
             method = _Ead(Aim(rows.goal, "ce", rival), solve, self.searches, self.step_size, self.beta)
             found = search(model, rows, method, min(self.steps, solve * self.searches))
             return tangents(model, rows, found, Aim(rows.goal, "margin", rival), norm, walk)

@@ -16,7 +16,7 @@ from .classifier import Classifier
 from .goal import Goal
 from .losses import rivals
 from .planes import ahead, nearest
-from .search import Best, Evaluation, Method, State, row_generator, search
+from .search import Best, Evaluation, Method, State, abreast, row_generator, search
 from .shorten import shorten
 
 _BIAS = 0.1  # the paper's alpha_max: the largest share of the step that starts at the picture
@@ -61,7 +61,7 @@ class _Fab(Method[_Walk]):
         w, gap = nearest(self.norm, seen.gradient, -seen.value, -z, 1 - z)
         # Without a gradient no step leads anywhere.
         stuck = (w == 0).flatten(1).all(1)
-        state.done = stuck | (hit & (self.norm.size(z - x) <= (self.within or 0.0)))
+        state.done = stuck | problem.shared(hit & (self.norm.size(z - x) <= (self.within or 0.0)))
         back = torch.where(column(hit, x), x + _BACK * (z - x), z)
         # The plane stays where it is, whatever point it is seen from.
         near, far = (self.norm.onto_plane(w, gap + ((z - at) * w).flatten(1).sum(1), -at, 1 - at) for at in (back, x))
@@ -92,37 +92,47 @@ def search_fab(
     else:
         wrong = rivals(model, problem, targets or maxsize)
         classes = wrong[:, :, None] if targets else wrong[:, None, :]  # [B, runs, M]
+    wanted = within or 0.0
     best = Best(x.clone(), x.new_full((len(x),), torch.inf))
-    left = torch.arange(len(x), device=x.device)
-    for run in range(classes.shape[1] * restarts):
-        rows, aims = problem.take(left), classes[left, run // restarts]
-        start = rows.x.clone()
-        if run % restarts:
-            start = _restart(rows, norm, run, best.score[left], within)
+
+    def run(rows: Problem, numbers: Tensor, which: Tensor) -> Best:
+        number = numbers.to(x.device)
+        aims, start = classes[which, number % classes.shape[1]], rows.x.clone()
+        again = (number >= classes.shape[1]).nonzero().squeeze(1)
+        if len(again):
+            start[again] = _restart(rows.take(again), norm, numbers[again.cpu()], best.score[which[again]], within)
         found = search(model, rows, _Fab(norm, aims, start, within, aims.shape[1]), steps)
         # Those that are not yet within what is asked for, as far as they were found at all.
-        far = ((found.score > (within or 0.0)) & torch.isfinite(found.score)).nonzero().squeeze(1)
+        far = (~rows.shared(found.score <= wanted) & torch.isfinite(found.score)).nonzero().squeeze(1)
         if len(far):
             shorter = shorten(model, rows.take(far), Best(found.point[far], found.score[far]), norm, rounds=12)
             found.offer(far, shorter.point, shorter.score)
-        best.offer(left, found.point, found.score)
-        left = left[best.score[left] > (within or 0.0)]
-        if len(left) == 0:
-            break
+        return found
+
+    left = torch.arange(len(x), device=x.device)
+    for restart in range(restarts):
+        first, last = restart * classes.shape[1], (restart + 1) * classes.shape[1]
+        for numbers in (range(first, first + 1), range(first + 1, last)):
+            left = left[best.score[left] > wanted]
+            if len(left) and len(numbers):
+                found = abreast(problem, left, numbers, run)
+                best.offer(left, found.point, found.score)
     return best
 
 
-def _restart(problem: Problem, norm: norms.Norm, stream: int, size: Tensor, within: float | None) -> Tensor:
+def _restart(problem: Problem, norm: norms.Norm, streams: Tensor, size: Tensor, within: float | None) -> Tensor:
     """Points drawn half as far from the pictures as the best ones so far, and half of `within` at most."""
     x = problem.x
     box = norm.size(torch.ones_like(x))
     size = torch.where(torch.isfinite(size), size, _UNKNOWN * box)
     size = size if within is None else size.clamp(max=within)
+    names = zip(problem.ids.tolist(), streams.tolist(), strict=True)
+    generators = [row_generator(problem.seed, *name) for name in names]
     draws = [
-        torch.empty(x.shape[1:]).uniform_(-1, 1, generator=row_generator(problem.seed, int(i), stream))
+        torch.empty(x.shape[1:]).uniform_(-1, 1, generator=generator)
         if norm.name == "linf"
-        else torch.randn(x.shape[1:], generator=row_generator(problem.seed, int(i), stream))
-        for i in problem.ids
+        else torch.randn(x.shape[1:], generator=generator)
+        for generator in generators
     ]
     draw = torch.stack(draws).to(x)
     return (x + draw * column(size / 2 / norm.size(draw), x)).clamp_(0, 1)

@@ -73,15 +73,15 @@ def towards(
     targets: int,
     restarts: int,
     early_stop: bool,
-    climb: Callable[[Problem, int, Tensor | None], Best],
+    climb: Callable[[Problem, Tensor, Tensor | None], Best],
 ) -> Best:
-    """The best of `climb(problem, number of the start, rival)`: `restarts` times away from the label, or, with
+    """The best of `climb(problem, number of each row's start, rivals)`: `restarts` times away from the label, or, with
     `targets`, towards each of so many most likely wrong classes; a targeted goal has its one target already."""
     if targets == 0 or problem.goal.targeted:
-        return restarted(problem, restarts, early_stop, lambda rows, start, _: climb(rows, start, None))
+        return restarted(problem, restarts, early_stop, lambda rows, starts, _: climb(rows, starts, None))
     classes = rivals(model, problem, targets)
 
-    def run(rows: Problem, start: int, left: Tensor) -> Best:
-        return climb(rows, start, classes[left, start // restarts])
+    def run(rows: Problem, starts: Tensor, left: Tensor) -> Best:
+        return climb(rows, starts, classes[left, (starts // restarts).to(left.device)])
 
     return restarted(problem, restarts * classes.shape[1], early_stop, run)

@@ -84,12 +84,16 @@ class Norm(ABC):
         """One draw of shape `shape`, uniform in the ball, float32 on the CPU."""
 
     def point(self, x: Tensor, r: Tensor, eps: float | Tensor) -> Tensor:
-        """x + r with r projected, as a point whose distance from x, measured exactly, is within eps.
+        """x + r with r projected, as a point whose distance from x, measured exactly, is within eps."""
+        return self.rounded(x, self.project(r, eps, -x, 1 - x), eps)
+
+    def rounded(self, x: Tensor, r: Tensor, eps: float | Tensor) -> Tensor:
+        """`point` of an r that is within ball and box up to rounding.
 
         Adding r to x rounds each pixel; over 150,000 pixels this can leave an L1 ball by more than 1e-6, so the
         size is measured again in double precision and the row drawn in where it is over.
         """
-        z = (x + self.project(r, eps, -x, 1 - x)).clamp_(0, 1)
+        z = torch.add(x, r).clamp_(0, 1)
         for _ in range(4):
             size = self.size((z - x).double())
             over = size > eps

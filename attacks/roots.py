@@ -91,9 +91,11 @@ def shrink(u: Tensor, cap: Tensor, eps: float | Tensor) -> Tensor:
     lam = low
     for turn in range(_ROUNDS):
         moved = u - lam[:, None]
-        inside = (moved > 0) & (moved < cap)
-        gap = moved.clamp(min=0).minimum(cap).sum(1) - eps
-        newton = lam + gap / inside.sum(1)
+        ends = moved.clamp(min=0).minimum(cap)
+        gap = ends.sum(1) - eps
+        # How many are at neither end: 1 or 0 each, as truth values are not vectorised.
+        inside = torch.gt(moved, 0, out=torch.empty_like(moved)).mul_(torch.lt(moved, cap, out=ends)).sum(1)
+        newton = lam + gap / inside
         there = (gap.abs() <= 1e-7 * eps) | (newton == lam)
         low, high = torch.where(gap > 0, lam, low), torch.where(gap < 0, lam, high)
         straight = (newton > low) & (newton < high) & (turn % 3 < 2)

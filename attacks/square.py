@@ -40,20 +40,21 @@ class _Square(Method[_Walk]):
     queries: int
     p_init: float
     loss: str
-    restart: int
+    starts: Tensor  # int64 [B] on the CPU, numbers of the random starts
     early_stop: bool
     blind: bool = True
 
     def begin(self, problem: Problem) -> _Walk:
         x, frame = problem.x, Frame.of(problem.x)
         rows = len(x)
-        first = [row_generator(problem.seed, int(i), 2 * self.restart) for i in problem.ids]
+        names = zip(problem.ids.tolist(), (2 * self.starts).tolist(), strict=True)
+        first = [row_generator(problem.seed, *name) for name in names]
         start = self._stripes(x, frame, first) if self.norm.name == "linf" else self._tiles(x, frame, first)
         return _Walk(
             point=start,
             done=torch.zeros(rows, dtype=torch.bool, device=x.device),
             aim=Aim(problem.goal, self.loss),
-            dice=Draws.of(problem, (5 + frame.channels,), 2 * self.restart + 1, uniform=True),
+            dice=Draws.of(problem, (5 + frame.channels,), 2 * self.starts + 1, uniform=True),
             turn=0,
             kept=start,
             value=x.new_full((rows,), -torch.inf),
@@ -65,7 +66,7 @@ class _Square(Method[_Walk]):
 
     def advance(self, problem: Problem, state: _Walk, seen: Evaluation) -> None:
         if self.early_stop:
-            state.done = seen.margin < 0
+            state.done = problem.shared(seen.margin < 0)
         value = -seen.margin if self.loss == "margin" else state.aim(seen.logits)
         higher = value > state.value
         state.value = torch.where(higher, value, state.value)
@@ -98,7 +99,7 @@ class _Square(Method[_Walk]):
         at, emptied = (window.places(numbers[:, i : i + 2], frame.channels) for i in (0, 2))
         move = _by_channel(kept - x, frame)
         old = move.gather(2, at)
-        outside = move.scatter(2, at, 0.0).scatter(2, emptied, 0.0)
+        outside = move.scatter(2, at, 0.0).scatter_(2, emptied, 0.0)
         power = self.norm.power
         whole, rest = self._sizes(move) ** power, self._sizes(outside) ** power
         unused = (self.eps**power - whole.sum(1, keepdim=True)).clamp(min=0)
@@ -112,7 +113,7 @@ class _Square(Method[_Walk]):
     def _filling(self, x: Tensor, move: Tensor) -> Tensor:
         """The point of a move that is brought to the length that is allowed, box included. The paper scales it and
         lets the box cut it short: in L2 with 1,000 queries, 106 of 200 digits survive that, and 68 this."""
-        return self.norm.point(x, self.norm.stretch(move, (1 - 1e-6) * self.eps, -x, 1 - x), self.eps)
+        return self.norm.rounded(x, self.norm.stretch(move, (1 - 1e-6) * self.eps, -x, 1 - x), self.eps)
 
     def _sizes(self, move: Tensor) -> Tensor:
         """Of each channel, [B, C, 1]."""
@@ -207,9 +208,11 @@ class Square(Attack):
     def best(self, model: Classifier, problem: Problem) -> Best:
         """The best points, and their margins for a score."""
 
-        def walk(rows: Problem, restart: int, _: Tensor) -> Best:
-            queries = self.queries // self.restarts + (restart < self.queries % self.restarts)
-            method = _Square(norms.get(self.norm), self.eps, queries, self.p_init, self.loss, restart, self.early_stop)
+        def walk(rows: Problem, starts: Tensor, _: Tensor) -> Best:
+            queries = self.queries // self.restarts
+            if not starts.any():
+                queries += self.queries % self.restarts  # the first start is made by itself
+            method = _Square(norms.get(self.norm), self.eps, queries, self.p_init, self.loss, starts, self.early_stop)
             return search(model, rows, method, queries - 1)
 
         return restarted(problem, self.restarts, self.early_stop, walk)

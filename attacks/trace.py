@@ -32,15 +32,16 @@ class Trace:
         self.cells: dict[tuple[str, str], Tensor] = {}
 
     def spend(self, rows: Tensor, forwards: int, backwards: int = 0) -> None:
-        """`rows` int64 on the CPU, each once."""
-        self.forwards[rows] += forwards
-        self.backwards[rows] += backwards
+        """`rows` int64 on the CPU; one that is there several times spends it as often."""
+        for counts, number in ((self.forwards, forwards), (self.backwards, backwards)):
+            if number:
+                counts.index_add_(0, rows, torch.full_like(rows, number))
 
     def note(self, rows: Tensor, score: Tensor, reached: Tensor) -> None:
         """The scores [R] of points that `rows` have just been evaluated at, and whether they reach the goal."""
         there = reached.cpu()[:, None] & (score.double().cpu()[:, None] <= self.goals)
-        first = there & (self.arrived[rows] < 0)
-        self.arrived[rows] = torch.where(first, self.forwards[rows][:, None], self.arrived[rows])
+        row, goal = (there & (self.arrived[rows] < 0)).nonzero().unbind(1)
+        self.arrived[rows[row], goal] = self.forwards[rows[row]]
 
     def mark(self, variant: str, level: str, rows: Tensor, broken: Tensor) -> None:
         """Whether a change at a level breaks `rows`; both on the CPU."""
