@@ -151,8 +151,8 @@ class _Apgd(Method[_Climb]):
             sign = (slope.flatten(1).sign() * (size >= least)).view_as(slope)
             count = sign.flatten(1).abs().sum(1).clamp(min=1).view_as(length)
             return self.norm.point(x, z + sign * (length / count) - x, self.eps)
-        box = torch.ones_like(z)  # wider than a step of length 1, so that only the direction is taken
-        ahead = self.norm.point(x, z + length * self.norm.steepest(slope, 1.0, -box, box) - x, self.eps)
+        uphill = slope.sign() if self.norm.name == "linf" else norms.unit(slope)
+        ahead = self.norm.point(x, z + length * uphill - x, self.eps)
         if state.turn == 1:
             return ahead
         return self.norm.point(x, z + _MOMENTUM * (ahead - z) + (1 - _MOMENTUM) * (z - state.previous) - x, self.eps)

@@ -234,6 +234,10 @@ def _of_rows(eps: float | Tensor, rows: Tensor) -> float | Tensor:
 
 def unit(r: Tensor) -> Tensor:
     """Each row [B, ...] at L2 length 1; a row of zeros stays one."""
+    if r.numel() == 0:
+        return r
+    top = r.flatten(1).abs().amax(1)
+    r = r / _column(torch.where(top > 0, top, 1), r)  # so that no square over- or underflows
     size = torch.linalg.vector_norm(r.flatten(1), dim=1)
     return r / _column(torch.where(size > 0, size, 1), r)
 

@@ -83,12 +83,12 @@ def shrink(u: Tensor, cap: Tensor, eps: float | Tensor) -> Tensor:
     """clip(u - λ, 0, cap) with the λ >= 0 at which its sum is eps; the sum at λ = 0 is known to be larger.
 
     The sum falls piecewise linearly in λ. Newton's step lands on the root once the right piece is found; where it
-    leaves the bracket or the sum is flat, and in every third round, bisection takes over. A row that is there stays
+    leaves the bracket or the sum is flat, and in every sixth round, bisection takes over. A row that is there stays
     there, whatever the others still need.
     """
     shape, u, cap = u.shape, u.flatten(1), cap.flatten(1)
     low, high = u.new_zeros(len(u)), u.amax(1)
-    lam = low
+    lam, close = low, 2.5 * torch.finfo(u.dtype).eps  # no sum of so many numbers is closer
     for turn in range(_ROUNDS):
         moved = u - lam[:, None]
         ends = moved.clamp(min=0).minimum(cap)
@@ -96,9 +96,9 @@ def shrink(u: Tensor, cap: Tensor, eps: float | Tensor) -> Tensor:
         # How many are at neither end: 1 or 0 each, as truth values are not vectorised.
         inside = torch.gt(moved, 0, out=torch.empty_like(moved)).mul_(torch.lt(moved, cap, out=ends)).sum(1)
         newton = lam + gap / inside
-        there = (gap.abs() <= 1e-7 * eps) | (newton == lam)
+        there = (gap.abs() <= close * eps) | (newton == lam)
         low, high = torch.where(gap > 0, lam, low), torch.where(gap < 0, lam, high)
-        straight = (newton > low) & (newton < high) & (turn % 3 < 2)
+        straight = (newton > low) & (newton < high) & (turn % 6 < 5)
         proposal = torch.where(there, lam, torch.where(straight, newton, (low + high) / 2))
         if torch.equal(proposal, lam):
             break
