@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_counts, check_eps, check_flag
+from .base import Attack, check_counts, check_eps, check_flag
 from .classifier import Classifier
 from .losses import Aim, check_loss, towards
+from .problem import Problem, check_count
 from .search import Best, Evaluation, Method, State, row_generator, search
 
 _MOMENTUM = 0.75

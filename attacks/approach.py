@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Problem
 from .draws import Draws
+from .problem import Problem
 from .search import State
 
 LOOK, HALVE, NEXT = 0, 1, 2  # phases of a row; an attack goes on from NEXT

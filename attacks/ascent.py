@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_eps, check_flag, check_from_zero, check_optional, require
+from .base import Attack, check_eps, check_flag, check_from_zero, check_optional
 from .classifier import Classifier
 from .losses import Aim, check_loss, towards
+from .problem import Problem, check_count, require
 from .search import Best, Evaluation, Method, State, row_generator, search
 
 

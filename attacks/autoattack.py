@@ -12,9 +12,10 @@ from torch import Tensor
 
 from . import norms
 from .apgd import APGD, _Apgd
-from .base import Attack, Problem, check_choice, check_counts, check_eps, check_flag
+from .base import Attack, check_choice, check_counts, check_eps, check_flag
 from .classifier import Classifier
 from .fab import FAB, search_fab
+from .problem import Problem
 from .search import Best, search
 from .square import Square
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from . import norms
 from .approach import NEXT, Approach, Standing, column, some, standing
-from .base import Attack, Problem, check_count, check_norm
+from .base import Attack, check_norm
 from .classifier import Classifier
+from .problem import Problem, check_count
 from .search import Evaluation, Method, search
 
 _STARTS = 12

@@ -10,19 +10,12 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import (
-    Attack,
-    Problem,
-    check_counts,
-    check_from_zero,
-    check_norm,
-    check_optional,
-    check_positive,
-)
+from .base import Attack, check_counts, check_from_zero, check_norm, check_optional, check_positive
 from .classifier import Classifier
 from .goal import Goal
 from .losses import Aim
 from .penalty import PenaltySearch
+from .problem import Problem
 from .search import Evaluation, Method, State, search
 from .shorten import shorten
 from .tangents import openings, tangents

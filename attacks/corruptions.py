@@ -9,9 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import Attack, Problem, check_choice, check_count, require
+from .base import Attack, check_choice
 from .classifier import Classifier
 from .corrupting import CORRUPTIONS, SEVERITIES, corrupted
+from .problem import Problem, check_count, require
 from .search import Evaluation, Method, State, row_generator, search
 
 _ALL = tuple(CORRUPTIONS)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_norm, check_positive
+from .base import Attack, check_norm, check_positive
 from .classifier import Classifier
 from .goal import Goal
+from .problem import Problem, check_count
 from .search import Evaluation, Method, State, search
 from .shorten import shorten
 

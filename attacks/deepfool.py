@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_counts, check_from_zero, check_norm
+from .base import Attack, check_counts, check_from_zero, check_norm
 from .classifier import Classifier
 from .goal import Goal
 from .losses import rivals
 from .planes import ahead, nearest
+from .problem import Problem
 from .search import Evaluation, Method, State, search
 from .shorten import shorten
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import Problem
+from .problem import Problem
 from .search import row_generator
 
 _BLOCK = 16384  # numbers a row draws at once, about: a generator's call costs more than a few thousand numbers

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_counts, check_norm, check_positive
+from .base import Attack, check_counts, check_norm, check_positive
 from .classifier import Classifier
 from .losses import Aim, towards
 from .penalty import PenaltySearch
+from .problem import Problem
 from .search import Best, Evaluation, Method, State, search
 from .shorten import shorten
 from .tangents import tangents

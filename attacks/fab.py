@@ -11,11 +11,12 @@ from torch import Tensor
 
 from . import norms
 from .approach import column
-from .base import Attack, Problem, check_count, check_counts, check_norm
+from .base import Attack, check_counts, check_norm
 from .classifier import Classifier
 from .goal import Goal
 from .losses import rivals
 from .planes import ahead, nearest
+from .problem import Problem, check_count
 from .search import Best, Evaluation, Method, State, abreast, row_generator, search
 from .shorten import shorten
 

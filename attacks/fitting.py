@@ -11,9 +11,10 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from .base import Attack, Batch, Problem
+from .base import Attack, Batch
 from .classifier import Classifier, as_classifier
 from .goal import Goal
+from .problem import Problem
 
 Draw = Callable[[], Iterable[Problem]]
 

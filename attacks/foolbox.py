@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from . import norms
-from .base import Attack, Problem, check_eps, check_norm, require
+from .base import Attack, check_eps, check_norm
 from .classifier import Classifier, as_classifier
 from .foolbox_catalogue import (
     STARTS,
@@ -32,6 +32,7 @@ from .foolbox_catalogue import (
 )
 from .goal import Goal
 from .losses import rivals
+from .problem import Problem, require
 from .search import row_generator
 
 PREFIX = "foolbox:"

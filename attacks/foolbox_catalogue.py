@@ -15,7 +15,8 @@ from importlib import metadata
 from typing import Any
 
 from . import norms
-from .base import check_choice, check_count, check_flag, check_from_zero, check_positive, require
+from .base import check_choice, check_flag, check_from_zero, check_positive
+from .problem import check_count, require
 
 # `norm` stands for the first two; pictures have their channels in front, and an attack writes no files.
 _SETTLED = ("distance", "constraint", "channel_axis", "tensorboard")

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from . import norms
 from .approach import NEXT, Approach, Standing, column, some, standing
-from .base import Attack, Problem, check_counts, check_norm, require
+from .base import Attack, check_counts, check_norm
 from .classifier import Classifier
+from .problem import Problem, require
 from .search import Evaluation, Method, search
 
 _PROBE, _JUMP = NEXT, NEXT + 1

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_counts, check_norm
+from .base import Attack, check_counts, check_norm
 from .classifier import Classifier
 from .curvature import Curvature
 from .goal import Goal
 from .losses import rivals
 from .penalty import PenaltySearch
+from .problem import Problem
 from .search import Best, Evaluation, Method, State, search
 from .shorten import shorten
 

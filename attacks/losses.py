@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .base import Problem, check_choice, check_ratio
+from .base import check_choice, check_ratio
 from .classifier import Classifier
 from .goal import Goal
+from .problem import Problem
 from .search import Best, restarted
 
 LOSSES = ("ce", "margin", "dlr")

@@ -10,20 +10,11 @@ from torch import Tensor
 
 from . import norms
 from .approach import column
-from .base import (
-    Attack,
-    Problem,
-    check_count,
-    check_eps,
-    check_flag,
-    check_norm,
-    check_optional,
-    check_positive,
-    require,
-)
+from .base import Attack, check_eps, check_flag, check_norm, check_optional, check_positive
 from .classifier import Classifier
 from .draws import Draws
 from .losses import Aim, check_loss
+from .problem import Problem, check_count, require
 from .search import Evaluation, Method, State, search
 
 _MOMENTUM = 0.9

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_count, check_eps, check_flag
+from .base import Attack, check_eps, check_flag
 from .classifier import Classifier
+from .problem import Problem, check_count
 from .search import Evaluation, Method, State, row_generator, search
 
 Draw = Callable[[tuple[int, ...], torch.Generator], Tensor]

@@ -10,10 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import Problem, check_choice, check_count, check_counts, check_from_zero, check_positive, require
+from .base import check_choice, check_counts, check_from_zero, check_positive
 from .classifier import Classifier
 from .fitting import Draw, OneForAll, minibatches, uphill
 from .goal import Goal
+from .problem import Problem, check_count, require
 from .search import row_generator
 
 SHAPES = ("square", "circle")

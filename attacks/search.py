@@ -16,8 +16,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from .base import Problem
 from .classifier import Classifier
+from .problem import Problem
 
 
 @dataclass

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Problem
 from .classifier import Classifier
+from .problem import Problem
 from .search import Best, Evaluation, Method, State, search
 
 _ROUNDS = 8  # halvings: the length is then known to 1/256

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from . import norms
 from .approach import column
-from .base import Attack, Problem, check_choice, check_count, check_eps, check_flag, check_norm, check_positive
+from .base import Attack, check_choice, check_eps, check_flag, check_norm, check_positive
 from .classifier import Classifier
 from .losses import Aim, check_loss
+from .problem import Problem, check_count
 from .search import Evaluation, Method, State, row_generator, search
 
 _BASES = ("pixel", "dct")

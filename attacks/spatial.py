@@ -10,8 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import Attack, Problem, check_counts, check_flag, check_positive
+from .base import Attack, check_counts, check_flag, check_positive
 from .classifier import Classifier
+from .problem import Problem
 from .search import Evaluation, Method, State, search
 
 Move = tuple[float, float, float]  # degrees anticlockwise, shift right and down in shares of the sides

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Attack, Problem, check_choice, check_count, check_eps, check_flag, check_positive, require
+from .base import Attack, check_choice, check_eps, check_flag, check_positive
 from .classifier import Classifier
 from .draws import Draws
 from .losses import Aim
+from .problem import Problem, check_count, require
 from .search import Best, Evaluation, Method, State, restarted, row_generator, search
 from .windows import Frame, Window, bumps
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from .approach import column
-from .base import Problem
 from .classifier import Classifier
 from .losses import Aim, rivals
 from .norms import Norm
+from .problem import Problem
 from .search import Best, Evaluation, Method, State, search
 
 _OVERSHOOT = 1.05  # how far across the plane

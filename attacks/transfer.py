@@ -11,8 +11,9 @@ from torch import Tensor
 
 from . import norms
 from .ascent import MIFGSM
-from .base import Attack, Problem, require
+from .base import Attack
 from .classifier import Classifier
+from .problem import Problem, require
 
 _EPS = 8 / 255
 

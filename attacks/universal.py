@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from . import norms
-from .base import Problem, check_counts, check_eps, check_optional, require
+from .base import check_counts, check_eps, check_optional
 from .classifier import Classifier
 from .fitting import Draw, OneForAll, minibatches, uphill
+from .problem import Problem, require
 
 
 @dataclass(frozen=True)

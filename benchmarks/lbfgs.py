@@ -28,10 +28,10 @@ from torch import Tensor
 
 from robustkit import load_data, load_model
 from robustkit.attacks import LBFGS, Classifier, norms
-from robustkit.attacks.base import Problem
 from robustkit.attacks.goal import Goal
 from robustkit.attacks.lbfgs import _CLOSE, _FACTOR, _first_guess
 from robustkit.attacks.penalty import PenaltySearch
+from robustkit.attacks.problem import Problem
 from robustkit.attacks.search import Best
 from robustkit.attacks.shorten import shorten
 from robustkit.memory import keep_freed

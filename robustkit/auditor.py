@@ -17,23 +17,20 @@ from robustkit import examine
 from robustkit.adapt import Habits, habits_of, judge_of
 from robustkit.adaptation import Adaptation
 from robustkit.attacker import Attacker
-from robustkit.attacks import norms
 from robustkit.attacks.base import Attack
 from robustkit.attacks.classifier import Classifier
 from robustkit.certificates import Certifier
-from robustkit.compare import Subject, class_name, save_comparison
+from robustkit.compare import class_name
 from robustkit.data import Batch, Data
 from robustkit.errors import AuditFailed, AuditInterrupted, ModelError, RobustkitError
 from robustkit.exchange import Exchange
-from robustkit.judge import PICTURES
-from robustkit.ledger import TOLERANCE, Ledger, Tally, spread
+from robustkit.gallery import Gallery
+from robustkit.ledger import Ledger, Tally, spread
 from robustkit.models import LoadedModel
 from robustkit.plan import LEAST_LIKELY, Plan, Watch, make_plan, target_name
 from robustkit.reports import Adapted, AuditRecord, CheckResult, DataInfo, Skipped
 from robustkit.room import Room
 from robustkit.rows import Found, Rows
-
-_LEVEL = 1 / 255  # of an 8-bit picture
 
 
 def audit(
@@ -126,10 +123,10 @@ class _Run:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.norm = norms.get(plan.norm)
         self.ledger = Ledger(plan.eps, [self._tally(attack) for attack in plan.attacks])
         self.room = Room(plan.batch_size)
         self.attacker = Attacker(plan, self.ledger.tallies, self.room)
+        self.gallery = Gallery(plan, self.ledger, self.attacker, self._enter)
         self.exchange = Exchange(plan, self.room) if plan.surrogates else None
         self.started = time.monotonic()
         self.total = min(len(plan.data), plan.samples or len(plan.data))
@@ -222,7 +219,7 @@ class _Run:
             else:
                 found = self.attacker.run(place, survivors)
             tally.extend(len(batch.ids), rows.numpy(), found)
-            self._pictures(place, survivors, found, names)
+            self.gallery.add(place, survivors, found, names)
         if self.exchange is not None:
             self._enter("which model's points fool which", len(ledger) - len(batch.ids))
             self.exchange.add(survivors)
@@ -245,48 +242,6 @@ class _Run:
         if target is None:
             return None
         return logits.argmin(1) if target == LEAST_LIKELY else torch.full_like(y, int(target))
-
-    def _pictures(self, place: int, rows: Rows, found: Found, names: list[str]) -> None:
-        """Comparisons of the first samples that an attack breaks, shared among the attacks."""
-        plan, ledger, tally = self.plan, self.ledger, self.ledger.tallies[place]
-        attack = tally.attack
-        if plan.pictures is None:
-            return
-        share = -(-PICTURES // len(plan.attacks))
-        taken = [comparison.sample for comparison in ledger.comparisons]
-        room = share - sum(comparison.attack == attack.title for comparison in ledger.comparisons)
-        # Samples that no other attack shows come first.
-        order = sorted(found.points, key=lambda row: int(rows.ids[row]) in taken)[: max(0, room)]
-        if order:
-            self._enter(f"pictures of {attack.title}", tally.judged)
-        for row in order:
-            only = rows.take(torch.tensor([row], device=rows.x.device))
-            eps, point = self._shown(place, only, found.points[row])
-            target = None if only.targets is None or bool(only.targets == only.y) else int(only.targets)
-            subject = Subject(int(only.ids), names[row], int(only.y), only.x[0], point, attack, plan.norm, eps, target)
-            stem = f"{len(ledger.comparisons):02d}-{attack.name.replace(':', '-')}"
-            ledger.comparisons.append(save_comparison(plan.model, subject, plan.pictures, stem))
-
-    def _shown(self, place: int, only: Rows, point: Tensor) -> tuple[float | None, Tensor]:
-        """The ε and the point to show of a broken row.
-
-        An attack lets a row go the moment it is fooled, at half a level if it can; the picture shows what it can
-        do with all its steps, at an ε that 8 bits can express where the grid has one.
-        """
-        attack = self.ledger.tallies[place].attack
-        if attack.minimum_norm or not attack.ball:
-            return None, point
-        distance = float(self.norm.size((point - only.x).double()))
-        broke = next(eps for eps in self.plan.eps if distance <= eps + TOLERANCE)
-        visible = [
-            eps for eps in self.plan.eps if eps >= broke and (self.plan.norm != "linf" or eps >= _LEVEL - TOLERANCE)
-        ]
-        for eps in visible[:1]:
-            shown = self.attacker.points(self.attacker.sized(place, eps, early_stop=False), only)
-            seen = self.plan.model.logits(shown).argmax(1)
-            if bool(seen != only.y if only.targets is None else seen == only.targets):
-                return eps, shown[0]
-        return broke, point
 
     def finished(self) -> AuditRecord | None:
         """The record of an audit that broke off, None if it had hardly begun."""

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from robustkit.adapt.lens import Lens, Look
 from robustkit.adapt.steady import TOGETHER, Habits, Steady
-from robustkit.attacks.base import Attack, Problem
+from robustkit.attacks.base import Attack
 from robustkit.attacks.classifier import Classifier
+from robustkit.attacks.problem import Problem
 
 
 class Subject(Steady):

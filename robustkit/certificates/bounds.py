@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks import norms
-from robustkit.attacks.base import check_choice, check_count
+from robustkit.attacks.base import check_choice
 from robustkit.attacks.classifier import Classifier
+from robustkit.attacks.problem import check_count
 from robustkit.certificates.base import Certifier, Judged, Parameters
 from robustkit.certificates.graph import read_graph
 from robustkit.certificates.propagate import Reach

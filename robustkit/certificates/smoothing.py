@@ -12,8 +12,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.base import check_count, check_positive, is_number, require
+from robustkit.attacks.base import check_positive, is_number
 from robustkit.attacks.classifier import Classifier
+from robustkit.attacks.problem import check_count, require
 from robustkit.attacks.search import row_generator
 from robustkit.certificates.base import Certifier, Judged, Parameters
 from robustkit.models import LoadedModel

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robustkit import load_data, load_model
 from robustkit.attacks import DDN, EAD, FMN, Attack, CarliniWagner, Classifier, norms
 from robustkit.attacks import fmn as fmn_module
-from robustkit.attacks.base import Problem
+from robustkit.attacks.problem import Problem
 from robustkit.attacks.search import Evaluation
 
 DTYPES = (torch.float32, torch.float64)

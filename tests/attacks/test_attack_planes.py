@@ -11,9 +11,9 @@ from torch import Tensor
 
 from robustkit import load_data, load_model
 from robustkit.attacks import FAB, Attack, Classifier, DeepFool, norms
-from robustkit.attacks.base import Problem
 from robustkit.attacks.fab import search_fab
 from robustkit.attacks.goal import Goal
+from robustkit.attacks.problem import Problem
 from robustkit.attacks.trace import Trace
 
 DTYPES = (torch.float32, torch.float64)

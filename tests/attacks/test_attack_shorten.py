@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from robustkit.attacks import Classifier, norms
-from robustkit.attacks.base import Problem
 from robustkit.attacks.goal import Goal
+from robustkit.attacks.problem import Problem
 from robustkit.attacks.search import Best
 from robustkit.attacks.shorten import shorten
 

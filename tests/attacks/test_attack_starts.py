@@ -9,8 +9,8 @@ from attack_models import Counting, Trained
 from torch import Tensor
 
 from robustkit.attacks import APGD, FAB, PGD, Classifier, Square
-from robustkit.attacks.base import Problem
 from robustkit.attacks.goal import Goal
+from robustkit.attacks.problem import Problem
 from robustkit.attacks.search import Best, abreast, restarted
 from robustkit.attacks.trace import Trace
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robustkit import audit, load_data, reports
 from robustkit.attacks import FGSM, LBFGS, PGD, Attack, Classifier
-from robustkit.attacks.base import Problem
+from robustkit.attacks.problem import Problem
 from robustkit.errors import AuditFailed
 
 ROWS = 12

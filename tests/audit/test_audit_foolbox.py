@@ -16,7 +16,7 @@ from torch import Tensor
 
 from robustkit import audit, reports
 from robustkit.attacks import LBFGS, Attack, Classifier, Foolbox, as_foolbox
-from robustkit.attacks.base import Problem
+from robustkit.attacks.problem import Problem
 from robustkit.errors import ConfigError
 
 ROWS = 12

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from robustkit import audit, load_data, load_model, reports
 from robustkit.attacks import DDN, FGSM, LBFGS, PGD, Attack, Classifier, GaussianNoise, Square
-from robustkit.attacks.base import Batch, Problem
+from robustkit.attacks.base import Batch
+from robustkit.attacks.problem import Problem
 from robustkit.attacks.search import Method, State, search
 from robustkit.errors import AuditFailed, ConfigError
 

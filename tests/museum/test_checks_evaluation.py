@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "reports"))
 from report_factory import Columns, build, comparison, gate
 
 from robustkit.attacks import PGD, Attack, Classifier
-from robustkit.attacks.base import Problem
+from robustkit.attacks.problem import Problem
 from robustkit.checks import EVALUATION, CheckResult, evaluation, with_gates
 from robustkit.checks.active import found_by, plant
 from robustkit.reports import AuditRecord
