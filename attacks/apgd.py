@@ -94,6 +94,8 @@ class _Apgd(Method[_Climb]):
         draw = torch.empty(shape).uniform_(-1, 1, generator=generator)
         if self.norm.name != "linf":
             draw = torch.randn(shape, generator=generator)
+        if self.norm.name == "l1":
+            return draw  # what the ball leaves of it is its largest entries, as sparse as what is sought
         return draw * (self.eps / self.norm.size(draw[None])[0])
 
     def objective(self, state: _Climb, logits: Tensor) -> Tensor:
