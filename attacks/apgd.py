@@ -167,7 +167,8 @@ class APGD(Attack):
 
     Croce & Hein 2020, arXiv 2003.01690; in L1 with the sparse steps of Croce & Hein 2021, arXiv 2103.01208, the last
     40 % of them at eps and the ones before in balls of three and two times that radius. The only setting that counts
-    is the number of steps.
+    is the number of steps. What the first start does not fool meets the others side by side until one of them does. A
+    random start in L1 is as sparse as the perturbation that is sought.
 
     Args:
         norm: "linf", "l2" or "l1".
@@ -176,7 +177,7 @@ class APGD(Attack):
         restarts: random starts per row; each draws from (seed, sample id, restart).
         loss: "ce" (cross-entropy), "margin" or "dlr" (difference-of-logits ratio; needs three classes, four if
             targeted).
-        targets: untargeted, climb towards each of that many most likely wrong classes in turn, every one with all
+        targets: untargeted, climb towards each of that many most likely wrong classes, every one with all
             restarts; 0 climbs away from the label.
         eot: queries averaged for each gradient, for a model that answers at random (Athalye et al. 2018).
         early_stop: let a row go once it is fooled. Off, all steps are made and the point with the best margin

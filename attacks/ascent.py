@@ -166,7 +166,8 @@ class BIM(Attack):
 class PGD(Attack):
     """Projected gradient descent on the loss surface, from random starts in the ball.
 
-    Madry et al. 2018, arXiv 1706.06083. A row that one start fools is left out of the next.
+    Madry et al. 2018, arXiv 1706.06083. What the first start does not fool meets the others side by side, in batches no
+    larger than the one given where there is room for all of a row's, until one of them does.
 
     Args:
         norm: "linf", "l2" or "l1".
@@ -174,7 +175,7 @@ class PGD(Attack):
         steps: gradients per row and start.
         restarts: random starts per row; each draws from (seed, sample id, restart).
         step_size: length of a step in the same norm; 2.5 * eps / steps by default, enough to cross the ball.
-        targets: untargeted, climb towards each of that many most likely wrong classes in turn, every one with all
+        targets: untargeted, climb towards each of that many most likely wrong classes, every one with all
             restarts (Gowal et al. 2019); 0 climbs away from the label.
         random_start: off, the one start is the picture itself, as in BIM.
         loss: "ce" (cross-entropy), "margin" or "dlr"; see `losses.Aim`.

@@ -83,7 +83,7 @@ class Classifier:
         self.listener: Callable[[], None] | None = None
         self._depth = 0
         self.layout = Layout(self.net)
-        self._kernels = Kernels()
+        self._kernels = Kernels(self.net)
 
     @property
     def access(self) -> str:

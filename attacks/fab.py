@@ -156,7 +156,7 @@ class FAB(Attack):
         steps: per row, start and target.
         restarts: per row and target; the first starts at the picture, each other at a random point half as far from
             it as the best so far, drawn from (seed, sample id, number of the start).
-        targets: untargeted, go towards each of that many most likely wrong classes in turn, for one gradient a step;
+        targets: untargeted, go towards each of that many most likely wrong classes, for one gradient a step;
             0 goes towards the nearest of all classes, for a gradient towards each of them in each step. The default
             is cut where there are fewer.
 

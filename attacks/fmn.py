@@ -90,7 +90,7 @@ class FMN(Attack):
     plane of the boundary, as in FAB; the smallest perturbation is shortened at the end, without gradients.
 
     It follows the likeliest of the wrong classes, which need not be the nearest: of several on a linear model most rows
-    come out at the optimum, in L1 a few up to half as large again.
+    come out at the optimum, a few in L∞ up to a quarter larger and in L1 up to twice as large.
 
     Args:
         norm: "linf", "l2" or "l1".

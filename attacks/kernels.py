@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -14,12 +14,17 @@ from .pooling import pool, pools
 
 _WORTH = 15_000  # input values of a batch, below which the mode costs more than it saves
 _POOLS = (F.max_pool2d, torch.max_pool2d)
+_COMPILED = ("_orig_mod", "_compiled_call_impl")  # what `torch.compile(net)` and `net.compile()` leave in a module
 
 
 class Kernels(TorchFunctionMode):
     """While entered, `max_pool2d` and `conv2d` are those of `pooling` and `convolving` where these are faster.
 
-    A network is looked through once: where neither was, later batches are spared the mode.
+    A network is looked through once: where neither was, later batches are spared the mode. What `torch.compile` made
+    has kernels of its own, and would compile the mode as well: it is left alone.
+
+    Args:
+        net: that the mode is for.
 
     >>> kernels = Kernels()
     >>> x = torch.rand(3, 4, 8, 8)
@@ -29,9 +34,11 @@ class Kernels(TorchFunctionMode):
     (True, True)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, net: nn.Module | None = None) -> None:
         super().__init__()
-        self.used: bool | None = None  # None until a batch went through
+        parts = [] if net is None else list(net.modules())
+        compiled = any(getattr(part, name, None) is not None for part in parts for name in _COMPILED)
+        self.used: bool | None = False if compiled else None  # None until a batch went through
 
     def worth(self, x: Tensor) -> bool:
         """Whether to enter it for a batch."""

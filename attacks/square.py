@@ -179,7 +179,8 @@ class Square(Attack):
         norm: "linf", "l2" or "l1".
         eps: radius of the ball, in pixel units of [0,1].
         queries: evaluations of the model per row, in all; the starts share them.
-        restarts: random starts per row; each draws from (seed, sample id, restart).
+        restarts: random starts per row, of the first and of the others side by side; each draws from (seed, sample id,
+            restart).
         p_init: share of the pixels in the first squares, at most 1; it falls on the paper's schedule, stretched to
             the budget.
         loss: "margin" or "ce" (cross-entropy).

@@ -118,6 +118,14 @@ def test_a_batch_that_does_not_pool_is_looked_through_once() -> None:
         assert model._kernels.worth(x) is used
 
 
+def test_a_compiled_network_is_left_alone() -> None:
+    net = Pooled()
+    assert Kernels(net).used is None
+    assert Kernels(torch.compile(nn.Sequential(net), backend="eager")).used is False
+    net.compile(backend="eager")
+    assert Kernels(nn.Sequential(net)).used is False
+
+
 class Pooled(nn.Module):
     """Pools what it is given, by the function that takes all by name."""
 
