@@ -7,10 +7,11 @@ shorten it along its own direction.
 SciPy gets the faster of the two memory layouts and pays for no bookkeeping but its own. Targets are (y + 500) mod
 1000, as far from the truth as any.
 
-    python benchmarks/lbfgs.py --images 8
+    python benchmarks/lbfgs.py --images 16
 
-Prints a table and checks the two claims: mean distortion no larger than SciPy's, and at least 5 times faster. Run it
-on a quiet machine; seconds are per image.
+Prints a table and checks the two claims: mean distortion no larger than SciPy's, and at least 10 times faster. Run it
+on a quiet machine; seconds are per image. On two cores of an AMD EPYC (torch 2.14.1) 16 photographs come to 9.9 times at
+0.974 of SciPy's mean distortion; SciPy is driven by the prepared model's gradients, which are as fast as ours.
 """
 
 from __future__ import annotations
@@ -143,8 +144,8 @@ def main() -> None:
     small = not np.isnan(ours.rms).any() and np.mean(ours.rms) <= np.nanmean(theirs.rms)
     print(f"\nrms to SciPy's, image by image: {', '.join(f'{ratio:.3f}' for ratio in ratios)}")
     print(f"mean distortion no larger than SciPy's: {'yes' if small else 'NO'}")
-    print(f"at least 5 times faster: {'yes' if fast >= 5 else 'NO'} ({fast:.1f} times)")
-    sys.exit(0 if small and fast >= 5 else 1)
+    print(f"at least 10 times faster: {'yes' if fast >= 10 else 'NO'} ({fast:.1f} times)")
+    sys.exit(0 if small and fast >= 10 else 1)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,12 @@ Fails where a step is less than 1.9 times as fast as the fastest peer's or 3 tim
 photographs is not 30 times as fast or leaves more right. A peer that is not installed is left out with a line. Run it
 on a quiet machine.
 
-Out of reach on two cores of an AMD EPYC (torch 2.14.1, one thread, other work beside it, best of 3 and of 2): LeNet-5
-1.71 times the fastest peer and 1.95 times foolbox, EfficientNet-Lite0 1.31 and 2.20. A step costs no more than the bare
-gradient (`overhead.py`), so the limit is that gradient. Of Lite0's in bf16, 57 % are oneDNN's backward convolutions and
-21 % its forward ones, and on one thread bf16 gains nothing there (2 pictures: 72 ms either way). Of LeNet-5's in bf16
-they are 41 % and 18 %.
+On two quiet cores of an AMD EPYC (torch 2.14.1, two threads) LeNet-5 comes to 2.06 times the fastest peer, Lite0 to
+2.02, ResNet-18 to 1.97, and the audit of photographs to 34.6 times foolbox's. Out of reach is 3 times foolbox's step on
+LeNet-5 (2.43) and ResNet-18 (2.91; Lite0: 3.66): foolbox takes the weights' gradients too, but these are a smaller share
+there. A step is the gradient (`overhead.py`), and of ResNet-18's in bf16, 309 ms, 280 are oneDNN's convolutions at the
+speed of its forward ones. Of LeNet-5's 8.9 ms in fp32, 5.6 are convolutions, the largest of them back through the second
+layer (2.4), whose six channels leave most of oneDNN's sixteen idle and are too many for `convolving`.
 """
 
 from __future__ import annotations
