@@ -10,9 +10,9 @@ one thread), the least of several rounds.
     python benchmarks/agreement.py --case lenet-mnist-pgd,l2,2,100 --rounds 1
 
 Fails where ours leaves more right than the reference by over half a point of the digits (one digit at least: random
-starts differ), or is not twice as fast. On a quiet AMD EPYC (torch 2.14.1) it is 2.1 to 2.2 times as fast in L∞ and 2.0
-and 2.6 in L1; in L2 1.85 and 1.87. There a dozen rows survive to Square's 5,000 turns, and of a turn's 1.2 ms half is the
-network's forward on so few rows, which both pay; the rest is a hundred small tensor operations.
+starts differ), or is not twice as fast. On a quiet AMD EPYC (torch 2.14.1) it is 2.1 to 2.2 times as fast in L∞ and
+2.0 and 2.6 in L1; in L2 1.85 and 1.87. There a dozen rows survive to Square's 5,000 turns, and of a turn's 1.2 ms
+half is the network's forward on so few rows, which both pay; the rest is a hundred small tensor operations.
 """
 
 from __future__ import annotations

@@ -18,11 +18,11 @@ photographs is not 30 times as fast or leaves more right. A peer that is not ins
 on a quiet machine.
 
 On two quiet cores of an AMD EPYC (torch 2.14.1, two threads) LeNet-5 comes to 2.06 times the fastest peer, Lite0 to
-2.02, ResNet-18 to 1.97, and the audit of photographs to 34.6 times foolbox's. Out of reach is 3 times foolbox's step on
-LeNet-5 (2.43) and ResNet-18 (2.91; Lite0: 3.66): foolbox takes the weights' gradients too, but these are a smaller share
-there. A step is the gradient (`overhead.py`), and of ResNet-18's in bf16, 309 ms, 280 are oneDNN's convolutions at the
-speed of its forward ones. Of LeNet-5's 8.9 ms in fp32, 5.6 are convolutions, the largest of them back through the second
-layer (2.4), whose six channels leave most of oneDNN's sixteen idle and are too many for `convolving`.
+2.02, ResNet-18 to 1.97, and the audit of photographs to 34.6 times foolbox's. Out of reach is 3 times foolbox's step
+on LeNet-5 (2.43) and ResNet-18 (2.91; Lite0: 3.66): foolbox takes the weights' gradients too, but these are a smaller
+share there. A step is the gradient (`overhead.py`), and of ResNet-18's in bf16, 309 ms, 280 are oneDNN's convolutions
+at the speed of its forward ones. Of LeNet-5's 8.9 ms in fp32, 5.6 are convolutions, the largest of them back through
+the second layer (2.4), whose six channels leave most of oneDNN's sixteen idle and are too many for `convolving`.
 """
 
 from __future__ import annotations
