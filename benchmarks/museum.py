@@ -79,7 +79,7 @@ def line(exhibit: Exhibit, samples: int) -> Line:
         trouble = f"MISSED: {', '.join(missed)}"
     elif not exhibit.fires and fired:
         trouble = "FALSE ALARM"
-    elif exhibit.answered and adapted > true + MARGIN + 1e-9:
+    elif exhibit.fires and exhibit.answered and adapted > true + MARGIN + 1e-9:
         trouble = "NOT BROUGHT DOWN"
     seconds = time.perf_counter() - started
     return Line(exhibit.name, exhibit.fault, naive, fired, adapted, true, seconds, trouble)
