@@ -1,7 +1,7 @@
 """Convolutions whose way back to the picture costs no more than the way forward, on the CPU.
 
 oneDNN, which PyTorch convolves with there, is slow in three backward passes that every network has some of. Towards an
-input of one to four channels it computes sixteen and throws the rest away: the first layer of a LeNet-5 takes twelve
+input of one to four channels it computes sixteen and throws the rest away: the first layer of a LeNet-5 takes nine
 times as long as it needs. Depthwise with a stride, in bf16, it falls back to a reference loop: four such layers are a
 quarter of an EfficientNet-Lite0's gradient. Depthwise without one it takes half as long again as forwards. Each is
 the same sum as a convolution that it is fast at; only the rounding differs.
