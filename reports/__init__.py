@@ -2,6 +2,7 @@
 
 from .figures import Rate, Spread
 from .files import read, redraw, write
+from .reading import RecordError
 from .record import (
     Adapted,
     Answer,
@@ -15,7 +16,6 @@ from .record import (
     Gate,
     ModelInfo,
     Picture,
-    RecordError,
     RunInfo,
     Samples,
     Skipped,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .record import AuditRecord, RecordError
+from .reading import RecordError
+from .record import AuditRecord
 
 
 def write(record: AuditRecord, directory: str | os.PathLike[str]) -> Path:

@@ -11,16 +11,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Self
 
-from .decode import build, digest_of, strict_json
+from .decode import digest_of
 from .encode import laid_out, plain
 from .figures import Rate, Spread
+from .reading import RecordError, read_back
 from .verdicts import NO_TRUST, UNCHECKED, CheckResult, verdict_of
 
 VERSION = 2
-
-
-class RecordError(ValueError):
-    """A report.json that cannot be read: another version, cut short, edited or not a record at all."""
 
 
 @dataclass(frozen=True)
@@ -288,39 +285,9 @@ class AuditRecord:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote; RecordError says in one sentence why it cannot."""
-        try:
-            return cls._read(text)
-        except RecursionError:
-            raise RecordError("not a robustkit report: it is nested too deep") from None
-
-    @classmethod
-    def _read(cls, text: str) -> Self:
-        try:
-            body = strict_json(text)
-            text.encode("utf-8")
-        except ValueError as error:
-            raise RecordError(f"not a whole JSON document ({error}): was the file cut short?") from None
-        if not isinstance(body, dict) or "version" not in body:
-            raise RecordError("not a robustkit report: it has no version")
-        if body["version"] != VERSION:
-            raise RecordError(
-                f"report of version {repr(body['version'])[:40]}, this robustkit reads version {VERSION}: "
-                "redraw it with the robustkit that wrote it, or run the audit again"
-            )
-        digest = body.pop("digest", None)
         from .check import contradiction
-        from .schema import violation
 
-        fault = violation(body)
-        if fault is not None:
-            raise RecordError(f"not a report of version {VERSION}: {fault}")
-        try:
-            same = digest == digest_of(body)
-        except UnicodeEncodeError:
-            same = False  # an escaped lone surrogate: to_json writes none
-        if not same:
-            raise RecordError("its content does not match its digest: it was edited after the audit wrote it")
-        record: Self = build(cls, body)
+        record = read_back(cls, text, VERSION)
         fault = contradiction(record)
         if fault is not None:
             raise RecordError(f"its figures contradict each other: {fault}")

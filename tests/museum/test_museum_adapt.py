@@ -7,7 +7,6 @@ exhibits at the ε where the figures differ most.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -33,14 +32,6 @@ EPS = {"lenet-mnist": 0.2, "lenet-mnist-pgd": 0.4}
 EXHIBITS = {exhibit.name: exhibit for exhibit in MUSEUM}
 MISLEADING = ("cold", "quantised", "steps", "detached", "flipped", "opaque-jpeg")
 OTHERS = ("saturated", "softmax", "square-root", "adapting", "noisy-logits")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -29,14 +29,6 @@ AFTER = {
     "ripple": {"black-box", "active-test"},
     "divided-twice": {"unbounded"},
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def audited(net: nn.Module, attacks: Sequence[Attack], grid: Sequence[float] = GRID, rows: int = ROWS) -> AuditRecord:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from museum import EPS, MUSEUM, Exhibit, digits, honest
@@ -14,14 +12,6 @@ from robustkit.attacks import PGD, Classifier
 from robustkit.checks import PREFLIGHT, CheckResult, preflight
 
 ROWS = 32
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def fired(results: list[CheckResult]) -> set[str]:
