@@ -17,11 +17,13 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "museum"))
 from museum import EPS, MUSEUM, Exhibit, digits, honest
@@ -55,10 +57,11 @@ class Line:
 
 
 @cache
-def true_figure(base: str, samples: int) -> float:
-    """Robust accuracy of the honest network under AutoAttack."""
+def true_figure(base: str, sound: Callable[[nn.Module], nn.Module] | None, samples: int) -> float:
+    """Robust accuracy of the network without the fault under AutoAttack."""
     x, y = digits(samples)
-    model = Classifier(honest(base))
+    net = honest(base)
+    model = Classifier(net if sound is None else sound(net).eval())
     points = AutoAttack(eps=EPS[base])(model, x, y)
     return float((model.logits(points).argmax(1) == y).float().mean())
 
@@ -80,7 +83,7 @@ def line(exhibit: Exhibit, samples: int) -> Line:
     record = audited(exhibit, samples, adapt=True)
     adapted = record.worst_case[-1].robust.value or 0.0
     fired = [check.id for check in record.checks if check.status in ("warn", "fail")]
-    true, trouble = true_figure(exhibit.base, samples), ""
+    true, trouble = true_figure(exhibit.base, exhibit.sound, samples), ""
     missed = sorted(exhibit.fires - set(fired))
     if missed:
         trouble = f"MISSED: {', '.join(missed)}"

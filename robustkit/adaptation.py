@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustkit.adapt import PRESCRIBED, UNANSWERABLE, Habits, Prepared, prepare
 from robustkit.attacker import Attacker
-from robustkit.checks.probe import reseed, untouched_random_state
+from robustkit.checks.probe import LARGE, reseed, untouched_random_state
 from robustkit.ledger import TOLERANCE, Ledger, Tally
 from robustkit.loading.names import one_line
 from robustkit.plan import Plan
@@ -21,7 +21,6 @@ from robustkit.reports import Answer, CheckResult
 from robustkit.rows import Rows
 
 _TRIED = 16  # samples on which looks are tried
-_LARGE = 20_000  # values in a picture from which on a gradient is dear
 _FEW = 6
 
 Draw = Callable[[Sequence[int]], tuple[Tensor, Tensor]]
@@ -105,7 +104,7 @@ class Adaptation:
         wanted = min(_FEW, max(len(each) for each in left.values()))
         eps = max(eps for eps, each in left.items() if len(each) >= wanted)
         values = self.plan.model.preprocess.channels * math.prod(self.plan.model.preprocess.size)
-        return eps, left[eps][: _TRIED if values <= _LARGE else _FEW]
+        return eps, left[eps][: _TRIED if values <= LARGE else _FEW]
 
     def _left(self, eps: float) -> list[int]:
         worst, _, _ = self.ledger.worst()

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from robustkit.adapt.lens import Lens, Look
-from robustkit.adapt.steady import TOGETHER, Habits, Steady
+from robustkit.adapt.steady import Habits, Steady
 from robustkit.attacks.base import Attack
 from robustkit.attacks.classifier import Classifier
 from robustkit.attacks.problem import Problem
@@ -25,8 +25,7 @@ class Subject(Steady):
         super().__init__(model, habits)
         self.look = look
         other = look.bare or look.leave is not None
-        # A row's own gradient needs company, but not a batch of its own: that costs too much.
-        self.lens = Steady(model, habits, Lens(model.net, look), "logits" if other else None, TOGETHER)
+        self.lens = Steady(model, habits, Lens(model.net, look), "logits" if other else None, habits.together)
 
     def logits(self, x: Tensor, *, draws: int = 1) -> Tensor:
         """Full-precision logits [B, K], the mean over as many draws as the model needs."""

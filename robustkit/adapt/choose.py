@@ -11,20 +11,23 @@ from torch import Tensor
 
 from robustkit.adapt.adaptive import Adaptive, Subject
 from robustkit.adapt.lens import Look
-from robustkit.adapt.modes import Ends, StraightThrough
+from robustkit.adapt.modes import Ends, StraightThrough, Thresholds
 from robustkit.adapt.steady import Habits, Steady
 from robustkit.adapt.table import SOURCES, Remedy
 from robustkit.attacks import APGD, Square
 from robustkit.attacks.base import Attack
 from robustkit.attacks.classifier import Classifier
 from robustkit.attacks.goal import Goal
+from robustkit.checks.probe import LARGE
 
 _MODULES = 3  # to try as the way in, and as the way out
 _TRIAL = 10  # steps
 _COPIES = 8
+_CLEARLY = 1.5
 _NOISE = 0.5  # of the copies: in parts of ε in L∞, of the same size as it per value else
 _STEPS = 100
-_QUERIES = 1000
+_QUERIES = 5000
+_DEAR_QUERIES = 1000  # where a picture is large
 _TARGETS = 9
 _DEAR_TARGETS = 5  # where an answer costs many queries
 
@@ -71,11 +74,14 @@ def prepare(
     """
     classes = model.logits(x[:1]).shape[1]
     looks = [Look(), *(look for look in looks_at(model, habits, remedies, x, norm, eps) if not look.plain)]
-    ranked = sorted(looks, key=lambda look: _tried(Subject(model, habits, look), x, y, ids, norm, eps, seed))
+    tried = {look: _tried(Subject(model, habits, look), x, y, ids, norm, eps, seed) for look in looks}
+    ranked = sorted(looks, key=tried.__getitem__)
     loss, targets = ("dlr", min(_TARGETS, classes - 1)) if classes >= 4 else ("margin", classes - 1)
     shared = frozenset({Remedy.DRAWS}) & remedies if habits.draws > 1 else frozenset()
-    first, *others = ranked[:2]
-    dear = habits.draws > 1 or habits.company is not None  # each answer costs many queries
+    first = ranked[0]
+    others = [look for look in ranked if tried[look] != tried[first]]  # equal results: the same in other words
+    alone = habits.draws == 1 and habits.company is None  # else each answer costs many queries
+    dear = habits.draws > 1 or habits.together > 1
     made = [
         _answer(
             model,
@@ -93,8 +99,9 @@ def prepare(
         rivals = min(_DEAR_TARGETS, targets) if dear else targets
         apgd = APGD(norm, eps, _STEPS // 2, loss=loss, targets=rivals, eot=habits.draws)
         made.append(_answer(model, habits, first, apgd, shared | {Remedy.MORE}, "each rival"))
-    if Remedy.BLIND in remedies and not dear:
-        made.append(_answer(model, habits, Look(), Square(norm, eps, _QUERIES), frozenset({Remedy.BLIND}), "adaptive"))
+    if Remedy.BLIND in remedies and alone:
+        queries = _QUERIES if x[0].numel() <= LARGE else _DEAR_QUERIES
+        made.append(_answer(model, habits, Look(), Square(norm, eps, queries), frozenset({Remedy.BLIND}), "adaptive"))
     return made
 
 
@@ -140,7 +147,7 @@ class Survey:
     Args:
         entries: modules that take something of the picture's shape, a name for each value.
         exits: modules that return something of the logits' shape.
-        softmax, steps: whether it has a softmax over the classes; whether it rounds or detaches.
+        softmax, steps: whether it has a softmax over the classes; whether it rounds, detaches or has thresholds.
         stuck: whether a module stays in training mode after eval().
     """
 
@@ -165,7 +172,7 @@ def survey(model: Classifier, x: Tensor) -> Survey:
             out.setdefault(name, answer.detach().clone())
 
     handles = []
-    with StraightThrough() as steps, Ends() as ends:
+    with StraightThrough() as steps, Thresholds() as thresholds, Ends() as ends:
         try:
             for name, module in net.named_modules():
                 if name:
@@ -182,7 +189,8 @@ def survey(model: Classifier, x: Tensor) -> Survey:
     softmax = any(z.dim() == 2 and z.shape[1:] == shape and _fold(len(z), len(x)) for z in ends.inputs)
     # An inner module returns before the one around it: the outermost stands for both.
     ways = _distinct(into), _distinct(dict(reversed(exits.items())))
-    return Survey(ways[0][:1] + ways[0][1:][1 - _MODULES :], ways[1][:_MODULES], softmax, steps.met > 0, stuck)
+    steps_met = steps.met + thresholds.met > 0
+    return Survey(ways[0][:1] + ways[0][1:][1 - _MODULES :], ways[1][:_MODULES], softmax, steps_met, stuck)
 
 
 def _fold(rows: int, pictures: int) -> bool:
@@ -199,11 +207,13 @@ def _distinct(values: dict[str, Tensor]) -> list[str]:
 
 
 def _tried(subject: Subject, x: Tensor, y: Tensor, ids: Tensor, norm: str, eps: float, seed: int) -> tuple[int, float]:
-    """Samples that a short attack leaves right, and their mean margin; a look that cannot be taken comes last."""
+    """Samples that a short attack leaves right, and their mean margin; a look that cannot be taken comes last, and one
+    that costs many times another's queries has to end with a clearly smaller margin."""
     attack: Attack = Adaptive(subject, APGD(norm, eps, _TRIAL, loss="margin", early_stop=False), "trial")
     try:
         points = attack(subject, x.clone(), y, ids=ids, seed=seed)
         margin = Goal.of(y, False).margin(subject.logits(points))
     except Exception:  # the model may be anybody's code, and a look at it nobody's
         return len(x) + 1, 0.0
-    return int((margin >= 0).sum()), float(margin.mean())
+    mean = float(margin.mean())
+    return int((margin >= 0).sum()), mean * (_CLEARLY if subject.look.copies > 1 and mean > 0 else 1)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustkit.adapt.modes import Ends, StraightThrough
+from robustkit.adapt.modes import Ends, StraightThrough, Thresholds
 from robustkit.attacks.bpda import BPDA
 from robustkit.attacks.search import row_generator
 
@@ -21,7 +21,7 @@ class Look:
     """How a network is looked at.
 
     Args:
-        straight: rounding and detaching let gradients pass.
+        straight: rounding and detaching let gradients pass, and thresholds are soft.
         bare: the logits are what goes into its softmax.
         calm: every module is in eval mode, those too that `eval()` does not reach.
         enter: a module whose input stands for the picture: the stages before it get the gradient of the identity.
@@ -45,7 +45,7 @@ class Look:
 
     def __str__(self) -> str:
         parts = [
-            "rounding and detaching passed straight through" if self.straight else "",
+            "rounding and detaching passed straight through, thresholds soft" if self.straight else "",
             f"the stages before {self.enter} bridged by the identity" if self.enter else "",
             f"logits from {self.leave}" if self.leave else "",
             "logits from before the softmax" if self.bare and not self.leave else "",
@@ -90,6 +90,7 @@ class Lens(nn.Module):
                 stack.callback(_with_graph(entry, x))
             if look.straight:
                 stack.enter_context(StraightThrough())
+                stack.enter_context(Thresholds())
             if look.bare:
                 stack.enter_context(ends)
             out = self.net(x if look.enter is None else x.detach().clone())

@@ -14,6 +14,10 @@ _STEPS = {"round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside"}
 _STOPS = {"detach"}
 _SOFT = {"softmax", "log_softmax", "sigmoid", "logsigmoid"}
 _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
+_SIDES = {"ge": 1, "gt": 1, "le": -1, "lt": -1}
+_NOT = {"__invert__", "logical_not", "bitwise_not"}
+_NUMBERS = {"float", "double", "half", "bfloat16", "to", "type", "type_as"}
+_WIDTH = 0.05  # of a softened threshold, in standard deviations of what is compared with it
 
 
 class StraightThrough(TorchFunctionMode):
@@ -50,6 +54,74 @@ class StraightThrough(TorchFunctionMode):
         with torch.no_grad():
             value = func(*args, **kwargs)
         return BPDA(lambda _: value)(x)
+
+
+class Thresholds(TorchFunctionMode):
+    """While entered, what a comparison chooses is a sigmoid's share of both sides.
+
+    A stand-in for BPDA's backward pass (Athalye et al. 2018) where a comparison of two numbers becomes a number, a
+    factor or a mask. Values change a little near the threshold, so that they go with their gradient.
+
+    Attributes:
+        met: how many such choices there were.
+
+    >>> x = torch.tensor([[0.2, 0.5, 0.8]], requires_grad=True)
+    >>> with Thresholds() as mode:
+    ...     y = torch.where(x >= 0.5, x, 0)
+    >>> [round(value, 3) for value in y[0].tolist()], mode.met
+    ([0.0, 0.25, 0.8], 1)
+    >>> bool(torch.autograd.grad(y.sum(), x)[0][0, 1] > 1)
+    True
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.met = 0
+        self._shares: dict[int, tuple[Tensor, Tensor]] = {}  # by a mask's identity: the mask, to keep it, and its share
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by PyTorch for each of its functions."""
+        name = getattr(func, "__name__", "")
+        if not kwargs:
+            if name in _SIDES:
+                return self._compared(_SIDES[name], func(*args), *args)
+            if self._shares:
+                return self._chosen(name, func, args)
+        return func(*args, **(kwargs or {}))
+
+    def _compared(self, side: int, mask: Tensor, left: Any, right: Any) -> Tensor:
+        numbers = any(isinstance(each, Tensor) and each.is_floating_point() for each in (left, right))
+        if numbers and mask.dim() > 1:
+            ahead = side * (left - right)
+            spread = ahead.detach().flatten(1).std(1, unbiased=False).view(-1, *[1] * (ahead.dim() - 1))
+            self._shares[id(mask)] = mask, (ahead / (_WIDTH * spread + 1e-12)).sigmoid()
+        return mask
+
+    def _share(self, mask: Any) -> Tensor | None:
+        return self._shares.get(id(mask), (None, None))[1]
+
+    def _chosen(self, name: str, func: Any, args: Any) -> Any:
+        first, second = (*(self._share(each) for each in args[:2]), None, None)[:2]
+        out: Tensor | None = None
+        if first is not None and name in _NOT:
+            mask = func(*args)
+            self._shares[id(mask)] = mask, 1 - first
+            return mask
+        if first is not None and name in _NUMBERS:
+            number = func(*args)
+            out = first.to(number.dtype) if number.is_floating_point() else number
+        elif name == "mul" and (first is None) != (second is None):
+            out = args[0] * second if first is None else first * args[1]
+        elif first is not None and name == "where" and len(args) == 3:
+            out = first * args[1] + (1 - first) * args[2]
+        elif second is not None and name == "where" and len(args) == 3:
+            out = second * args[0] + (1 - second) * args[2]
+        elif second is not None and name == "masked_fill":
+            out = (1 - second) * args[0] + second * args[2]
+        if out is None:
+            return func(*args)
+        self.met += 1
+        return out
 
 
 class Ends(TorchFunctionMode):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.classifier import Classifier
-from robustkit.checks.probe import COMPANY, Kept, Probe, changed, kept, put_back, reseed, untouched_random_state
+from robustkit.checks.probe import COMPANY, LARGE, Kept, Probe, changed, kept, put_back, reseed, untouched_random_state
 
 DRAWS = 20  # answers of a model that answers at random: as many as in AutoAttack's version for such models
 _BESIDE = 31  # clean rows beside a row whose answer depends on them
-TOGETHER = 8  # rows that share their company while a gradient is taken
+_TOGETHER = 8  # rows of dear pictures that share their company while a gradient is taken
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Habits:
     state: Kept
     company: Tensor | None = None
     draws: int = 1
+
+    @property
+    def together(self) -> int:
+        """Rows that share their company while a gradient is taken. Each by itself is what the model is judged by."""
+        return _TOGETHER if self.company is not None and self.company[0].numel() > LARGE else 1
 
     @property
     def none(self) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from robustkit.attacks import APGD, PGD, AutoAttack, Classifier
 from robustkit.attacks.base import Attack
-from robustkit.checks.probe import NotApplicable
+from robustkit.checks.probe import LARGE, NotApplicable
 from robustkit.reports import AttackResult, AuditRecord
 
 Draw = Callable[[Sequence[int]], tuple[Tensor, Tensor]]  # ids of samples -> x, y on the model's device
@@ -23,7 +23,6 @@ Recorded = tuple[Attack, tuple[Tensor, Tensor, Tensor]]
 
 SLACK = 1e-6  # by which a distance may exceed ε: rounding of float32 pixels
 FEW, MANY = 32, 64  # samples that an attack is run on again: the first that were right, and those that survived
-_LARGE = 20_000  # values in a picture from which on a gradient is dear
 
 
 class Evidence:
@@ -126,7 +125,7 @@ class Evidence:
 
     def _first(self, ids: list[int], most: int, least: int) -> tuple[Tensor, Tensor, Tensor]:
         values = int(np.prod(self.record.model.input))
-        ids = ids[: most if values <= _LARGE else least]
+        ids = ids[: most if values <= LARGE else least]
         x, y = self._samples
         rows = torch.tensor([self._places[i] for i in ids], device=x.device)
         return x[rows], y[rows], torch.tensor(ids)

@@ -20,7 +20,7 @@ _HUGE = 1e30  # stands for an infinite logit, so that differences stay finite
 _RUNS = 5  # of equal queries, as in AutoAttack
 COMPANY = 1e-2  # that a row's logits may change with the other rows, in parts of their size: kernels round differently
 _ALONE = 4  # rows asked one by one
-_LARGE = 20_000  # values in a picture from which on a query is dear
+LARGE = 20_000  # values in a picture from which on it is dear to ask about
 
 
 class NotApplicable(Exception):
@@ -132,7 +132,7 @@ class Probe:
     @property
     def few(self) -> Tensor:
         """The first rows, for what takes many queries."""
-        return self.x[: 12 if self.x[0].numel() <= _LARGE else 6]
+        return self.x[: 12 if self.x[0].numel() <= LARGE else 6]
 
     def goal_of(self, x: Tensor) -> Goal:
         """The goal of the first rows, as many as x has."""

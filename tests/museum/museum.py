@@ -25,6 +25,7 @@ from museum_faults import (
     Purifier,
     Quantised,
     Ripple,
+    RunningStatistics,
     Saturated,
     Softmax,
     SquareRoot,
@@ -55,6 +56,7 @@ class Exhibit:
         related: checks that may fire too, since the fault has that consequence.
         labels: what is done to the labels.
         answered: whether an attack can answer the fault, and so bring the figure down to the true one.
+        sound: the same network without the fault, where that is not the base.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Exhibit:
     related: frozenset[str] = frozenset()
     labels: Callable[[Tensor], Tensor] = lambda y: y
     answered: bool = True
+    sound: Callable[[nn.Module], nn.Module] | None = None
 
     def net(self) -> nn.Module:
         return self.build(honest(self.base)).eval()
@@ -92,8 +95,10 @@ def _exhibit(
     base: str = "lenet-mnist",
     labels: Callable[[Tensor], Tensor] = lambda y: y,
     answered: bool = True,
+    sound: Callable[[nn.Module], nn.Module] | None = None,
 ) -> Exhibit:
-    return Exhibit(name, fault, base, build, frozenset(fires.split()), frozenset(related.split()), labels, answered)
+    checks = frozenset(fires.split()), frozenset(related.split())
+    return Exhibit(name, fault, base, build, *checks, labels, answered, sound)
 
 
 PGD_TRAINED = "lenet-mnist-pgd"
@@ -106,7 +111,7 @@ MUSEUM = (
         "quantised", "pixels rounded to twentieths", Quantised, "gradient-zero step-stage", "gradient-wrong leaps"
     ),
     _exhibit("steps", "activations in steps", Steps, "gradient-zero step-stage", "gradient-wrong leaps", PGD_TRAINED),
-    _exhibit("k-winners", "the largest activations alone", KWinners, "leaps", "unstable"),
+    _exhibit("k-winners", "the largest activations alone", KWinners, "leaps", "unstable gradient-wrong step-stage"),
     _exhibit("ripple", "a fast wave over the logits", Ripple, "unstable"),
     _exhibit("detached", "the gradient of a decoy", Detached, "gradient-wrong", base=PGD_TRAINED),
     _exhibit("flipped", "the gradient's sign turned round", Flipped, "gradient-wrong"),
@@ -115,7 +120,13 @@ MUSEUM = (
     _exhibit("noisy-input", "noise on the pixels", NoisyInput, "randomised"),
     _exhibit("dropout", "dropout while it is tested", Dropout, "randomised"),
     _exhibit("never-eval", "dropout that eval() does not reach", NeverEval, "training-mode randomised"),
-    _exhibit("batch-statistics", "batch norm without running statistics", BatchStatistics, "batch-dependent"),
+    _exhibit(
+        "batch-statistics",
+        "batch norm without running statistics",
+        BatchStatistics,
+        "batch-dependent",
+        sound=lambda net: RunningStatistics(net, digits(31)[0]),
+    ),
     _exhibit("adapting", "a brightness learnt from queries", Adapting, "state-changes", "randomised batch-dependent"),
     _exhibit("jpeg", "a JPEG stage with a gradient of 0", Jpeg, "gradient-zero step-stage", "gradient-wrong leaps"),
     _exhibit("opaque-jpeg", "a JPEG stage outside autograd", OpaqueJpeg, "gradient-unavailable step-stage", "leaps"),

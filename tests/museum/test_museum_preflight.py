@@ -103,7 +103,7 @@ def test_none_fires_on_a_resnet_with_random_weights() -> None:
 @pytest.mark.parametrize("name", ["cold", "quantised", "detached", "flipped", "k-winners", "batch-statistics"])
 def test_the_plain_audit_overstates(name: str) -> None:
     exhibit = next(exhibit for exhibit in MUSEUM if exhibit.name == name)
-    x, y = digits(ROWS)
+    x, y = digits(64)
     eps = EPS[exhibit.base]
 
     def robust(net: nn.Module) -> float:
