@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from robustkit.adapt.adaptive import Adaptive, Subject
-from robustkit.adapt.lens import Look
-from robustkit.adapt.modes import Ends, StraightThrough, Thresholds
+from robustkit.adapt.lens import FIRST, LAST, Look
+from robustkit.adapt.modes import Ends, Layers, StraightThrough, Thresholds
 from robustkit.adapt.steady import Habits, Steady
 from robustkit.adapt.table import SOURCES, Remedy
 from robustkit.attacks import APGD, Square
@@ -145,8 +145,8 @@ class Survey:
     """What a network is made of, as far as a look may use it.
 
     Args:
-        entries: modules that take something of the picture's shape, a name for each value.
-        exits: modules that return something of the logits' shape.
+        entries: modules that take something of the picture's shape, a name for each value; FIRST where none does.
+        exits: modules that return something of the logits' shape; LAST where none does.
         softmax, steps: whether it has a softmax over the classes; whether it rounds, detaches or has thresholds.
         stuck: whether a module stays in training mode after eval().
     """
@@ -172,7 +172,7 @@ def survey(model: Classifier, x: Tensor) -> Survey:
             out.setdefault(name, answer.detach().clone())
 
     handles = []
-    with StraightThrough() as steps, Thresholds() as thresholds, Ends() as ends:
+    with StraightThrough() as steps, Thresholds() as thresholds, Ends() as ends, Layers(x) as layers:
         try:
             for name, module in net.named_modules():
                 if name:
@@ -184,6 +184,11 @@ def survey(model: Classifier, x: Tensor) -> Survey:
         finally:
             for handle in handles:
                 handle.remove()
+    first, last = layers.first, layers.last
+    if first is not None and first[:1].numel() == x[:1].numel() and _fold(len(first), len(x)):
+        into[FIRST] = first
+    if last is not None and last.dim() == 2:
+        out = {LAST: last} | out  # a module that returns the same comes before it
     shape = (logits.shape[1],)
     exits = {name: z for name, z in out.items() if z.shape[1:] == shape and _fold(len(z), len(x))}
     softmax = any(z.dim() == 2 and z.shape[1:] == shape and _fold(len(z), len(x)) for z in ends.inputs)

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustkit.adapt.modes import Ends, StraightThrough, Thresholds
+from robustkit.adapt.modes import Ends, Layers, StraightThrough, Thresholds
 from robustkit.attacks.bpda import BPDA
 from robustkit.attacks.search import row_generator
+
+FIRST, LAST = "the first layer", "the last layer"  # in place of a module: whatever calls them
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class Look:
         straight: rounding and detaching let gradients pass, and thresholds are soft.
         bare: the logits are what goes into its softmax.
         calm: every module is in eval mode, those too that `eval()` does not reach.
-        enter: a module whose input stands for the picture: the stages before it get the gradient of the identity.
-        leave: a module whose output is taken for the logits.
+        enter: a module, or FIRST, whose input stands for the picture: the stages before it get the gradient of the
+            identity.
+        leave: a module, or LAST, whose output is taken for the logits.
         noise: standard deviation of the noise of the copies, in the units of the network's input.
         copies: noisy copies of the picture whose logits are averaged; 1 is the picture itself.
     """
@@ -80,11 +83,14 @@ class Lens(nn.Module):
         with ExitStack() as stack:
             if look.calm:
                 stack.enter_context(_calm(self.net))
-            if look.leave is not None:
+            layers = Layers(x, partial(_bridged, x) if look.enter == FIRST else lambda into: into)
+            if look.enter == FIRST or look.leave == LAST:
+                stack.enter_context(layers)
+            if look.leave is not None and look.leave != LAST:
                 exit_ = self.net.get_submodule(look.leave)
                 stack.callback(exit_.register_forward_hook(partial(_leave, x, outputs)).remove)
                 stack.callback(_with_graph(exit_, x))
-            if look.enter is not None:
+            if look.enter is not None and look.enter != FIRST:
                 entry = self.net.get_submodule(look.enter)
                 stack.callback(entry.register_forward_pre_hook(partial(_enter, x)).remove)
                 stack.callback(_with_graph(entry, x))
@@ -94,6 +100,8 @@ class Lens(nn.Module):
             if look.bare:
                 stack.enter_context(ends)
             out = self.net(x if look.enter is None else x.detach().clone())
+        if look.leave == LAST and layers.last is not None:
+            return _folded(layers.last, x)
         if look.leave is not None:
             return torch.stack(outputs).mean(0)
         if look.bare and isinstance(out, Tensor):
@@ -113,8 +121,14 @@ def copies_of(x: Tensor, like: Tensor) -> Tensor:
 
 
 def _enter(x: Tensor, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    value = inputs[0]
-    return (BPDA(lambda _: value.detach())(copies_of(x, value)), *inputs[1:])
+    return (_bridged(x, inputs[0]), *inputs[1:])
+
+
+def _bridged(x: Tensor, value: Tensor) -> Tensor:
+    """The value with the gradient of the identity from x."""
+    shaped = x.reshape(len(x), *value.shape[1:])
+    bridged: Tensor = BPDA(lambda _: value.detach())(copies_of(shaped, value))
+    return bridged
 
 
 def _leave(x: Tensor, outputs: list[Tensor], _: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> None:

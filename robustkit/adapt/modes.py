@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ _STOPS = {"detach"}
 _SOFT = {"softmax", "log_softmax", "sigmoid", "logsigmoid"}
 _DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _SIDES = {"ge": 1, "gt": 1, "le": -1, "lt": -1}
+_LAYERS = {"conv1d", "conv2d", "conv3d", "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "addmm"}
 _NOT = {"__invert__", "logical_not", "bitwise_not"}
 _NUMBERS = {"float", "double", "half", "bfloat16", "to", "type", "type_as"}
 _WIDTH = 0.05  # of a softened threshold, in standard deviations of what is compared with it
@@ -145,3 +147,42 @@ class Ends(TorchFunctionMode):
             if isinstance(into, Tensor):
                 self.inputs.append(into)
         return func(*args, **kwargs)
+
+
+class Layers(TorchFunctionMode):
+    """While entered, builds a graph whatever the network says, and keeps what goes into its first layer and what comes
+    out of its last.
+
+    A layer is a convolution or a product of matrices, called as a function or by a module.
+
+    Args:
+        x: the pictures; where they need no gradient, no graph is built.
+        bridge: from what goes into the first layer to what is to go into it.
+
+    Attributes:
+        first, last: the tensors; None where there is no layer.
+
+    >>> x = torch.rand(2, 3)
+    >>> with Layers(x) as layers:
+    ...     y = torch.nn.functional.linear(x, torch.ones(4, 3)).relu()
+    >>> layers.first is x, torch.equal(layers.last, y)
+    (True, True)
+    """
+
+    def __init__(self, x: Tensor, bridge: Callable[[Tensor], Tensor] = lambda into: into) -> None:
+        super().__init__()
+        self.x, self.bridge = x, bridge
+        self.first: Tensor | None = None
+        self.last: Tensor | None = None
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by PyTorch for each of its functions."""
+        kwargs = kwargs or {}
+        with torch.set_grad_enabled(torch.is_grad_enabled() or self.x.requires_grad):
+            if getattr(func, "__name__", "") not in _LAYERS or not args:
+                return func(*args, **kwargs)
+            if self.first is None:
+                self.first = args[0]
+                args = (self.bridge(args[0]), *args[1:])
+            self.last = func(*args, **kwargs)
+            return self.last

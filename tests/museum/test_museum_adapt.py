@@ -13,15 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from museum import MUSEUM, Exhibit, digits, honest
-from museum_faults import Stage
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from robustkit import audit
 from robustkit.adapt import habits_of, judge_of
 from robustkit.adapt.adaptive import Subject
-from robustkit.adapt.lens import Lens, Look, copies_of
-from robustkit.adapt.modes import Thresholds
+from robustkit.adapt.lens import Look
 from robustkit.adapt.table import PRESCRIBED, UNANSWERABLE
 from robustkit.attacks import APGD, PGD, AutoAttack, Classifier
 from robustkit.checks import EVALUATION, PREFLIGHT
@@ -171,89 +168,6 @@ def test_state_that_queries_change_is_put_back() -> None:
     assert float(net.brightness) == pytest.approx(0.14)
     judge = judge_of(model, habits)
     torch.testing.assert_close(judge.logits(x), judge.logits(x))
-
-
-def test_the_identity_bridges_a_stage_with_the_values_of_the_stage() -> None:
-    class Net(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.Sequential(nn.Flatten(), nn.Linear(9, 4))
-
-        def forward(self, x: Tensor) -> Tensor:
-            with torch.no_grad():
-                return self.inner((x * 3).round() / 3)
-
-    net, x = Net().eval(), torch.rand(5, 1, 3, 3)
-    lens = Classifier(Lens(net, Look(enter="inner", leave="inner")))
-    logits, _, slope = lens.gradient(x, lambda out: out[:, 2])
-    torch.testing.assert_close(logits, net(x))
-    torch.testing.assert_close(slope, net.inner[1].weight[2].detach().view(1, 1, 3, 3).expand(5, -1, -1, -1))
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
-
-
-def spelt(x: Tensor, way: str) -> Tensor:
-    """What of x is 0.5 or more, and 0 elsewhere."""
-    match way:
-        case "where":
-            return torch.where(x >= 0.5, x, 0)
-        case "method":
-            return x.where(x >= 0.5, torch.zeros(()))
-        case "factor":
-            return (x >= 0.5) * x
-        case "number":
-            return x * (x >= 0.5).float()
-        case "type":
-            return x * (x >= 0.5).to(x.dtype)
-        case "not":
-            return torch.where(~(x < 0.5), x, 0)
-        case _:
-            return x.masked_fill(x < 0.5, 0)
-
-
-@pytest.mark.parametrize("way", ["where", "method", "factor", "number", "type", "not", "mask"])
-def test_a_threshold_is_soft_however_it_is_spelt(way: str) -> None:
-    x = torch.linspace(0.45, 0.55, 11)[None].requires_grad_()
-    with Thresholds() as mode:
-        soft = spelt(x, way)
-    share = ((x - 0.5) / (0.05 * x.std(1, unbiased=False, keepdim=True))).sigmoid()
-    torch.testing.assert_close(soft, share * x)
-    (slope,) = torch.autograd.grad(soft[0, 5], x)
-    assert float(slope[0, 5]) > 10
-    assert mode.met == 1
-    torch.testing.assert_close(spelt(x, way), torch.where(x >= 0.5, x, 0))
-
-
-def test_what_compares_no_numbers_of_a_row_is_left_as_it_is() -> None:
-    x, whole = torch.rand(3, 4), torch.arange(12).view(3, 4)
-    with Thresholds() as mode:
-        out = torch.where(whole > 5, x, 0), x * (whole > 5), x * (whole[0] > 1), torch.where(x == 0, x, 1), x >= 0.5
-        assert out[-1].sum() == (x >= 0.5).int().sum()
-    torch.testing.assert_close(out[0], x * (whole > 5).float())
-    assert out[-1].dtype is torch.bool
-    assert mode.met == 0
-
-
-def test_activations_made_of_comparisons_are_answered() -> None:
-    class Levels(Stage):
-        """The first activations in steps of a tenth, each of them a comparison."""
-
-        def forward(self, x: Tensor) -> Tensor:
-            net, x = self.net, self.net.conv1(x)
-            x = sum((x >= step / 10 - 0.05).to(x.dtype) / 10 for step in range(1, 60)) + 0 * x
-            x = F.max_pool2d(net.conv2(F.max_pool2d(x, 2)).relu(), 2)
-            return net.fc3(net.fc2(net.fc1(x.flatten(1)).relu()).relu())
-
-    record = audit(Levels(honest("lenet-mnist")).eval(), digits(ROWS), [PGD(steps=20)], [0.2], adapt=True)
-    assert record.adapted is not None
-    assert record.adapted.before[0].robust.value > 0.9
-    assert record.adapted.after[0].robust.value == pytest.approx(true_figure("lenet-mnist"), abs=0.02)
-    assert "thresholds soft" in record.adapted.answers[0].what
-
-
-def test_copies_are_found_in_either_order() -> None:
-    x = torch.rand(3, 1, 2, 2)
-    assert torch.equal(copies_of(x, x.repeat(2, 1, 1, 1)), x.repeat(2, 1, 1, 1))
-    assert torch.equal(copies_of(x, x.repeat_interleave(2, 0)), x.repeat_interleave(2, 0))
 
 
 def test_an_adaptive_attack_counts_what_it_asks() -> None:
