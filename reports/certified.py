@@ -32,15 +32,24 @@ def certificate(record: AuditRecord) -> Certificate | None:
 
 def sentence(record: AuditRecord, found: Certified) -> str:
     """Between which two figures robust accuracy lies, at the largest ε at which anything is certified."""
-    pairs = [pair for pair in zip(record.worst_case, found.curve, strict=False) if pair[0].robust.total]
+    pairs = [pair for pair in zip(record.worst_case, found.curve, strict=False) if pair[1].total]
     if not pairs:
         return "No ε was certified: the run ended before that."
     point, rate = next((pair for pair in reversed(pairs) if pair[1].count), pairs[0])
     where = f"ε = {words.clean(point.text, 20)} ({words.NORMS[record.norm]})"
-    return (
-        f"At {where} {words.of(rate)} samples ({words.share(rate)}) are certain to be right, and the attacks left "
-        f"{words.of(point.robust)} ({words.share(point.robust)}) unbroken: true robust accuracy on them lies between."
-    )
+    certain = f"At {where} {words.of(rate)} samples ({words.share(rate)}) are certain to be right"
+    if not point.robust.total:
+        return f"{certain}; the run ended before any was attacked."
+    left = f"the attacks left {words.of(point.robust)} ({words.share(point.robust)}) unbroken"
+    if point.robust.total < rate.total:
+        return f"{certain}, and {left}: the run ended before they came to the rest."
+    return f"{certain}, and {left}: true robust accuracy on them lies between."
+
+
+def undecided(record: AuditRecord, found: Certified) -> list[int]:
+    """At each ε, the samples neither certified nor broken, of those that every attack came to."""
+    rates = [(point.eps, point.robust) for point in record.worst_case]
+    return [max(0, robust.count - found.held(eps, robust.total)) for eps, robust in rates]
 
 
 def refuted(record: AuditRecord) -> str:
@@ -85,7 +94,7 @@ def _how(found: Certified) -> str:
 
 def _table(record: AuditRecord, found: Certified) -> Table:
     rows = []
-    for point, rate in zip(record.worst_case, found.curve, strict=False):
+    for point, rate, open_ in zip(record.worst_case, found.curve, undecided(record, found), strict=False):
         robust = point.robust
         rows.append(
             [
@@ -95,7 +104,7 @@ def _table(record: AuditRecord, found: Certified) -> Table:
                 words.interval(rate),
                 words.share(robust),
                 words.interval(robust),
-                words.count(max(0, robust.count - rate.count)),
+                words.count(open_),
             ]
         )
     return Table(

@@ -10,7 +10,6 @@ from .figures import Rate, Spread
 from .record import Adapted, AttackResult, AuditRecord, Certified, EpsPoint, Gate, Transfer
 from .steps import steps_of
 
-_TOLERANCE = 1e-6  # by which a point may be farther than ε and count as within it
 _SLACK = 1e-9  # figures are recomputed in another order of operations
 
 
@@ -126,7 +125,7 @@ def _certified(record: AuditRecord, certified: Certified) -> Iterator[str]:
     if any(r is not None and label != seen for r, label, seen in zip(radii, s.labels, s.predictions, strict=True)):
         yield f"{who} has a radius for a sample that was wrong before any attack"
     for eps, rate in zip(record.eps, certified.curve, strict=True):
-        held = sum(r is not None and r >= eps + _TOLERANCE for r in radii)
+        held = certified.held(eps)
         if (rate.count, rate.total) != (held, len(radii)):
             yield f"{who} counts {rate.count} of {rate.total} at an ε where its radii say {held} of {len(radii)}"
         yield from _rate(f"certified accuracy by {certified.title[:60]}", rate)

@@ -189,6 +189,10 @@ class Certified:
     radius: Spread  # over the samples that were right before
     radii: list[float | None]  # one a sample; None where the answer is wrong or there is none
 
+    def held(self, eps: float, most: int | None = None) -> int:
+        """How many of the first `most` samples are certain within ε and the rounding of pixels."""
+        return sum(radius is not None and radius >= eps + 1e-6 for radius in self.radii[:most])
+
 
 @dataclass(frozen=True)
 class Gate:

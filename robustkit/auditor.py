@@ -82,7 +82,7 @@ def audit(
         checks: also see whether the figures can be trusted, before the attacks and after them; the record tells. It
             takes seconds for a small network, and up to a minute for a large one on a CPU.
         certifier: answers in the model's place and says how far each answer is certain, which the record tells beside
-            what the attacks find; see `robustkit.certify`.
+            what the attacks find; see `robustkit.certify`. The checks look at the network that it asks.
         adapt: where a check finds a fault, also attack as the literature prescribes against it, and judge the points of
             a model that answers at random by many draws; the record tells what was done. Makes the checks too.
 

@@ -110,6 +110,7 @@ def certify(
             out=folder,
             watch=watch,
             command=shlex.join(["robustkit", *sys.argv[1:]]),
+            checks=True,
         )
 
     return 1 if recorded(Path(out), run, lambda record: record).refuted else 0

@@ -17,7 +17,7 @@ from robustkit.certificates.base import Certifier
 from robustkit.certificates.bounds import BoundsCertifier
 from robustkit.certificates.smoothing import SmoothingCertifier, smoothed
 from robustkit.data import Data
-from robustkit.errors import ConfigError
+from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError
 from robustkit.models import LoadedModel
 from robustkit.plan import Subject, Watch, default_batch, read_grid, resolved
 from robustkit.reports import AuditRecord, CheckResult
@@ -37,6 +37,7 @@ def certify(
     out: str | Path | None = None,
     watch: Watch | None = None,
     command: str = "",
+    checks: bool = False,
 ) -> AuditRecord:
     """Certify a model's answers, attack the same samples, and record both: certified <= true <= attacked.
 
@@ -49,6 +50,8 @@ def certify(
         attacks: budgeted or minimum-norm; by default APGD, or PGD of 20 steps on a smoothed classifier, and Square
             where there are no gradients.
         batch_size: samples, or noisy copies of one, at a time.
+        checks: also see whether the figures can be trusted, as `robustkit.audit` does. Of a smoothed classifier, which
+            answers at random by design, they look at the network under the noise.
 
     Returns:
         The record of the audit with `certified` filled in. An attack that breaks a sample within its certified radius
@@ -74,20 +77,26 @@ def certify(
         subject = smoothed(subject, method, seed)
     else:
         certifier = BoundsCertifier(subject, method, sorted(grid))
-    record = audit(
-        subject,
-        data,
-        attacks,
-        grid,
-        seed=seed,
-        norm=norm,
-        samples=samples,
-        batch_size=batch_size,
-        out=None if smoothing else out,  # a picture shows what the network says, not the vote
-        watch=watch,
-        command=command,
-        certifier=certifier,
-    )
+    try:
+        record = audit(
+            subject,
+            data,
+            attacks,
+            grid,
+            seed=seed,
+            norm=norm,
+            samples=samples,
+            batch_size=batch_size,
+            out=None if smoothing else out,  # a picture shows what the network says, not the vote
+            watch=watch,
+            command=command,
+            certifier=certifier,
+            checks=checks,
+        )
+    except (AuditFailed, AuditInterrupted) as stopped:
+        if stopped.record is not None:
+            stopped.record = with_certificate(stopped.record)
+        raise
     return with_certificate(record)
 
 

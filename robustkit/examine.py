@@ -25,7 +25,7 @@ def before(plan: Plan) -> list[CheckResult]:
     if first is None:  # the audit says why
         return []
     plan.watch("checking model and data", 0, len(first[0]), 0)
-    return preflight(plan.model, *first, plan.seed)
+    return preflight(plan.network, *first, plan.seed)
 
 
 def first_samples(plan: Plan) -> tuple[Tensor, Tensor] | None:
@@ -47,8 +47,10 @@ def again(record: AuditRecord) -> list[CheckResult]:
 
 
 def after(plan: Plan, record: AuditRecord) -> list[CheckResult]:
-    """Every check of the finished audit."""
+    """Every check of the finished audit; of votes, those that the record alone passes or fails."""
     plan.watch("checking the figures", 0, len(record.samples.ids), 0)
+    if plan.network is not plan.model:  # attacked again, the model would judge the points: its figures do not compare
+        return evaluation(record)
     return evaluation(record, plan.model, plan.attacks, drawer(plan), plan.seed)
 
 

@@ -51,15 +51,21 @@ class Plan:
     command: str
     certifier: Certifier | None = None
 
+    @property
+    def network(self) -> Classifier:
+        """What answers in the end: the model, or the network that a certifier asks in its place."""
+        return self.model if self.certifier is None else self.certifier.model
+
     def model_info(self, model: LoadedModel) -> ModelInfo:
         height, width = model.preprocess.size
+        normalising = self.network if model is self.model else model  # a smoothed classifier leaves it to the network
         return ModelInfo(
             name=model.name,
             title=model.title,
             classes=model.num_classes,
             input=[model.preprocess.channels, height, width],
-            mean=list(model.mean or ()),
-            std=list(model.std or ()),
+            mean=list(normalising.mean or ()),
+            std=list(normalising.std or ()),
             parameters=model.parameters,
             digest=model.digest,
         )

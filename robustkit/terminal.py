@@ -14,6 +14,7 @@ from rich.text import Text
 
 from robustkit.reports import AuditRecord, Certified, Comparison, EpsPoint, Rate
 from robustkit.reports.adapted import adapted_sentence
+from robustkit.reports.certified import undecided
 
 SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
@@ -80,8 +81,8 @@ def _certified(console: Console, record: AuditRecord, found: Certified) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("ε", "certified", "robust to the attacks", "undecided"):
         table.add_column(heading, justify="right")
-    for point, rate in zip(record.worst_case, found.curve, strict=False):
-        table.add_row(Text(point.text), _rate(rate), _rate(point.robust), str(max(0, point.robust.count - rate.count)))
+    for point, rate, left in zip(record.worst_case, found.curve, undecided(record, found), strict=False):
+        table.add_row(Text(point.text), _rate(rate), _rate(point.robust), str(left))
     console.print(table)
     radius = found.radius
     if radius.median is not None and radius.max is not None:

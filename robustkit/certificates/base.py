@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from robustkit.attacks.classifier import Classifier
+
 Parameters = dict[str, int | float | str | bool | None]
 
 
@@ -37,6 +39,7 @@ class Certifier(ABC):
     title: str
     paper: str
     norm: str  # in which the radius is measured
+    model: Classifier  # the network that is asked
 
     @abstractmethod
     def certify(self, x: Tensor, y: Tensor, ids: Tensor) -> Judged:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
-from audit_tools import Cli
+from audit_tools import Cli, snapshot, wait_for
 
 from robustkit import reports
 
@@ -60,6 +61,8 @@ def test_smoothing_writes_a_report_that_reads_the_same_in_other_batches(cli: Cli
     for point, rate in zip(record.worst_case, record.certified.curve, strict=True):
         assert rate.count <= point.robust.count
     assert "are certain to be right" in (cli.folder / "smooth" / "index.html").read_text("utf-8")
+    assert record.verdict == "trust"
+    assert "can these numbers be trusted? trust" in done.stdout
     cli(*words, "--out", "again", "--batch-size", "48")
     again = reports.read(cli.folder / "again" / "report.json")
     assert again.certified == record.certified
@@ -81,3 +84,49 @@ def test_bounds_write_a_report_with_pictures(cli: Cli) -> None:
     assert cli("report", Path("drawn") / "report.json").status == 0
     same = [(cli.folder / name / "index.html").read_text("utf-8") for name in ("bounds", "drawn")]
     assert same[0] == same[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGINT, ("--sigma", "0.5", "--draws", "100", "--batch-size", "32")),
+        (signal.SIGTERM, ("--method", "ibp", "--batch-size", "2")),
+    ],
+    ids=["smoothing", "ibp"],
+)
+def test_a_signal_leaves_what_was_finished(
+    cli: Cli, tmp_path: Path, number: signal.Signals, words: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    attacks = ("--attack", "fgsm", "--attack", "pgd:steps=1000000,early_stop=false")
+    process = cli.start(*DIGITS, *words, "--eps", "0.05,0.1", *attacks, "--out", out)
+    wait_for(process, "PGD, 2 of 2 attacks")
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 3, stderr
+    assert [line for line in stderr.splitlines() if not line.startswith("[")] == [
+        f"robustkit: interrupted; what was finished is in {out / 'index.html'}, marked incomplete"
+    ]
+    assert "incomplete: the audit broke off" in stdout
+    record = reports.read(out / "report.json")
+    assert (record.status, record.verdict) == ("incomplete", "not checked")
+    assert [attack.judged for attack in record.attacks] == [2, 0]
+    assert record.certified is not None
+    assert len(record.certified.radii) == 2
+    assert "the run is incomplete" in (out / "index.html").read_text("utf-8")
+    assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
+
+
+def test_a_signal_before_anything_is_certified_keeps_the_old_report(cli: Cli, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "index.html").write_text("older")
+    before = snapshot(out)
+    process = cli.start(*DIGITS, "--draws", "10000000", "--out", out)
+    wait_for(process, "certifying by Randomised smoothing")
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 3, stderr
+    assert [line for line in stderr.splitlines() if line and not line.startswith("[")] == ["robustkit: interrupted"]
+    assert not stdout
+    assert snapshot(out) == before

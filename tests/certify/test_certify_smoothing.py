@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, norm
 from torch import Tensor, nn
 
-from robustkit import Smoothing, certify
+from robustkit import Bounds, Smoothing, certify
 from robustkit.attacks import PGD, Classifier, Square
 from robustkit.certificates.smoothing import SmoothingCertifier, clopper_pearson, smoothed
 from robustkit.errors import ConfigError
@@ -159,6 +159,16 @@ def test_certified_true_and_attacked_stand_in_their_order() -> None:
     (attack,) = record.attacks
     assert attack.title == "PGD"
     assert "did not count as broken" in attack.notes[-1]
+
+
+def test_a_record_has_the_normalisation_of_the_network_under_the_noise() -> None:
+    net, x, y, _ = linear(rows=4)
+    model = Classifier(net, mean=(0.25,), std=(0.5,))
+    records = [
+        certify(model, (x, y), how, [0.2], attacks=[PGD(norm="l2", steps=1)])
+        for how in (Smoothing(), Bounds(norm="l2"))
+    ]
+    assert [(record.model.mean, record.model.std) for record in records] == 2 * [([0.25], [0.5])]
 
 
 def test_a_model_of_labels_alone_can_be_smoothed() -> None:

@@ -118,10 +118,23 @@ def test_nothing_certified_and_nothing_judged_are_sentences_too() -> None:
     none = certificate(certified(radii=[0.0 if ok else None for ok in RIGHT]))
     assert none is not None
     assert none.sentence.startswith("At ε = 0.1 (L∞) 0 of 12 samples (0\u00a0%) are certain")
-    empty = certified(status="incomplete", judged={"PGD": 0})
-    shown = certificate(empty)
-    assert shown is not None
-    assert shown.sentence == "No ε was certified: the run ended before that."
+    empty = certificate(certified(status="incomplete", judged={"PGD": 0}))
+    assert empty is not None
+    assert empty.sentence == (
+        "At ε = 0.3 (L∞) 3 of 12 samples (25\u00a0%) are certain to be right; the run ended before any was attacked."
+    )
+    assert [row[6] for row in empty.table.groups[0].rows] == ["0", "0", "0"]
+
+
+def test_a_run_that_ended_halfway_compares_the_samples_that_were_attacked() -> None:
+    half = certificate(certified(status="incomplete", judged={"PGD": 6}))
+    assert half is not None
+    assert half.sentence == (
+        "At ε = 0.3 (L∞) 3 of 12 samples (25\u00a0%) are certain to be right, and the attacks left 2 of 6 (33\u00a0%) "
+        "unbroken: the run ended before they came to the rest."
+    )
+    # Of the first six, 0, 4 and, from 0.2 on, 1 and 5 are broken or wrong; 3 is certain to 0.4, and 2 to 0.25.
+    assert [row[6] for row in half.table.groups[0].rows] == ["0", "0", "1"]
 
 
 def test_the_chart_has_the_line_and_the_band() -> None:
