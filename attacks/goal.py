@@ -59,3 +59,12 @@ class Goal:
     def _check(self, logits: Tensor) -> None:
         if self.highest >= logits.shape[1]:
             raise ValueError(f"class {self.highest} asked of a model that has {logits.shape[1]} classes")
+
+
+def answered(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax of the class that is answered [B], and that class [B], of logits [B, K].
+
+    The class is that of the largest logit: between logits that are next to equal the softmax has ties.
+    """
+    predicted = logits.argmax(1)
+    return logits.softmax(1).gather(1, predicted[:, None]).squeeze(1), predicted

@@ -19,6 +19,7 @@ from robustkit.adaptation import Adaptation
 from robustkit.attacker import Attacker
 from robustkit.attacks.base import Attack
 from robustkit.attacks.classifier import Classifier
+from robustkit.attacks.goal import answered
 from robustkit.certificates import Certifier
 from robustkit.compare import class_name
 from robustkit.data import Batch, Data
@@ -203,7 +204,7 @@ class _Run:
         self._enter("clean accuracy", len(ledger))
         x, y = batch.x.to(device, non_blocking=True), batch.y.to(device)
         logits = torch.cat(self.room.parts(len(x), lambda part: self.attacker.judge.logits(x[part])))
-        confidence, predicted = logits.softmax(1).max(1)
+        confidence, predicted = answered(logits)
         if plan.certifier is not None:
             confidence, predicted = self._certified(plan.certifier, x, y, batch.ids)
         right = (predicted == y).nonzero().squeeze(1)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from robustkit.attacks.base import Attack
 from robustkit.attacks.classifier import Classifier
+from robustkit.attacks.goal import answered
 from robustkit.attacks.norms import Norm
 from robustkit.certificates import Certifier
 from robustkit.ledger import TOLERANCE
@@ -53,7 +54,7 @@ def judge(
         points = points.clone()
         points[stray] = rows.x[stray]
     if certifier is None:
-        confidence, predicted = model.logits(points).softmax(1).max(1)
+        confidence, predicted = answered(model.logits(points))
         wrong = predicted != rows.y
     else:
         seen = certifier.judge(points, rows.ids)

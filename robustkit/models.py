@@ -160,7 +160,8 @@ def _probe(model: LoadedModel, channels: tuple[int, ...], place: torch.device) -
     shape = f"{channels[0]}×{height}×{width}"
     # TorchScript says what happened in the last line, after a traceback.
     reason = (str(failure).strip() or type(failure).__name__).splitlines()[-1][:160]
-    raise ModelError(f"{model.name} does not take pictures of {shape} ({reason}): give its input size, such as size=32")
+    remedy = "give its input size, such as size = 32 in the --config file"
+    raise ModelError(f"{model.name} does not take pictures of {shape} ({reason}): {remedy}")
 
 
 def _digest(state: dict[str, Tensor]) -> str:

@@ -194,6 +194,8 @@ def _written(eps: float) -> str:
 def _fitted(model: Classifier, x: Tensor) -> LoadedModel:
     """A bare classifier with what an audit must know of it, read off the data it will see."""
     name = getattr(getattr(model.net, "function", None), "__name__", type(model.net).__name__)
+    if model.dtype not in (None, x.dtype):
+        raise ModelError(f"{name}: its weights are {model.dtype}, the pictures {x.dtype}: call .float() on the network")
     try:
         classes = model.logits(x[:1].to(model.device)).shape[1]
     except ValueError as error:

@@ -75,30 +75,23 @@ def prepare(
     classes = model.logits(x[:1]).shape[1]
     looks = [Look(), *(look for look in looks_at(model, habits, remedies, x, norm, eps) if not look.plain)]
     tried = {look: _tried(Subject(model, habits, look), x, y, ids, norm, eps, seed) for look in looks}
-    ranked = sorted(looks, key=tried.__getitem__)
+    ranked = sorted((look for look in looks if tried[look][0] <= len(x)), key=tried.__getitem__)
     loss, targets = ("dlr", min(_TARGETS, classes - 1)) if classes >= 4 else ("margin", classes - 1)
     shared = frozenset({Remedy.DRAWS}) & remedies if habits.draws > 1 else frozenset()
-    first = ranked[0]
-    others = [look for look in ranked if tried[look] != tried[first]]  # equal results: the same in other words
+    others = [look for look in ranked[1:] if tried[look] != tried[ranked[0]]]  # equal results: the same in other words
     alone = habits.draws == 1 and habits.company is None  # else each answer costs many queries
     dear = habits.draws > 1 or habits.together > 1
-    made = [
-        _answer(
-            model,
-            habits,
-            first,
-            APGD(norm, eps, _STEPS // (2 if dear else 1), loss=loss, eot=habits.draws),
-            shared,
-            "adaptive",
-        )
-    ]
+    made = []
+    if ranked:
+        apgd = APGD(norm, eps, _STEPS // (2 if dear else 1), loss=loss, eot=habits.draws)
+        made.append(_answer(model, habits, ranked[0], apgd, shared, "adaptive"))
     if others and not dear and not others[0].plain and Remedy.BRIDGE in remedies:
         apgd = APGD(norm, eps, _STEPS, loss=loss)
         made.append(_answer(model, habits, others[0], apgd, shared, "second look"))
-    if Remedy.MORE in remedies:
+    if ranked and Remedy.MORE in remedies:
         rivals = min(_DEAR_TARGETS, targets) if dear else targets
         apgd = APGD(norm, eps, _STEPS // 2, loss=loss, targets=rivals, eot=habits.draws)
-        made.append(_answer(model, habits, first, apgd, shared | {Remedy.MORE}, "each rival"))
+        made.append(_answer(model, habits, ranked[0], apgd, shared | {Remedy.MORE}, "each rival"))
     if Remedy.BLIND in remedies and alone:
         queries = _QUERIES if x[0].numel() <= LARGE else _DEAR_QUERIES
         made.append(_answer(model, habits, Look(), Square(norm, eps, queries), frozenset({Remedy.BLIND}), "adaptive"))
@@ -175,7 +168,7 @@ def survey(model: Classifier, x: Tensor) -> Survey:
     with StraightThrough() as steps, Thresholds() as thresholds, Ends() as ends, Layers(x) as layers:
         try:
             for name, module in net.named_modules():
-                if name:
+                if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
                     handles.append(module.register_forward_pre_hook(lambda _, i, name=name: before(name, i)))
                     handles.append(module.register_forward_hook(lambda _, i, o, name=name: after(name, o)))
             logits = model.logits(x)
@@ -212,8 +205,8 @@ def _distinct(values: dict[str, Tensor]) -> list[str]:
 
 
 def _tried(subject: Subject, x: Tensor, y: Tensor, ids: Tensor, norm: str, eps: float, seed: int) -> tuple[int, float]:
-    """Samples that a short attack leaves right, and their mean margin; a look that cannot be taken comes last, and one
-    that costs many times another's queries has to end with a clearly smaller margin."""
+    """Samples that a short attack leaves right, and their mean margin; more than there are if the look
+    cannot be taken. One that costs many times another's queries has to end with a clearly smaller margin."""
     attack: Attack = Adaptive(subject, APGD(norm, eps, _TRIAL, loss="margin", early_stop=False), "trial")
     try:
         points = attack(subject, x.clone(), y, ids=ids, seed=seed)

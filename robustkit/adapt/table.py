@@ -51,6 +51,7 @@ PRESCRIBED: dict[str, tuple[Remedy, ...]] = {
     "unbounded": _GRADIENT,
     "active-test": _GRADIENT,
     "more-steps": _WEAK,
+    "other-loss": (Remedy.LOSS, Remedy.MORE),
     "incomplete": _WEAK,
     "silent-success": _WEAK,
 }

@@ -12,6 +12,7 @@ from torch import Tensor
 from robustkit.attacks import norms
 from robustkit.attacks.base import check_choice
 from robustkit.attacks.classifier import Classifier
+from robustkit.attacks.goal import answered
 from robustkit.attacks.problem import check_count
 from robustkit.certificates.base import Certifier, Judged, Parameters
 from robustkit.certificates.graph import read_graph
@@ -140,6 +141,6 @@ class BoundsCertifier(Certifier):
 
 
 def _judged(logits: Tensor) -> Judged:
-    confidence, predicted = logits.softmax(1).max(1)
+    confidence, predicted = answered(logits)
     radius = torch.full_like(confidence, torch.nan, dtype=torch.float64)
     return Judged(predicted, torch.zeros_like(predicted, dtype=torch.bool), confidence, radius)

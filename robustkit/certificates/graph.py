@@ -76,6 +76,8 @@ def read_graph(model: Classifier) -> list[Step]:
     """
     if model.access != "gradient" or model.outputs != "logits":
         raise ModelError("bounds need a torch network that returns logits: use --method smoothing")
+    if isinstance(model.net, torch.jit.ScriptModule):
+        raise ModelError("bounds need the network itself, not a TorchScript program: use --method smoothing")
     try:
         net = copy.deepcopy(model.net).double().eval().requires_grad_(False)
         traced = fx.symbolic_trace(net)

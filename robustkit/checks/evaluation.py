@@ -107,6 +107,15 @@ EVALUATION: tuple[Check[Evidence], ...] = (
         reruns.more_steps,
     ),
     Check(
+        "other-loss",
+        "Another loss changes nothing.",
+        f"Croce & Hein 2020, arXiv 2003.01690; {_CARLINI}",
+        reruns.LUCK,
+        "warn",
+        "Attack on a loss that the size of the logits does not change (loss=dlr), or with several (autoattack).",
+        reruns.other_loss,
+    ),
+    Check(
         "incomplete",
         "The loss has stopped rising before the attack stops.",
         _PINTOR,

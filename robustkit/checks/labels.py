@@ -18,6 +18,7 @@ _SHUFFLES = 400
 _GAIN = 0.3  # in accuracy, of another naming of the classes
 _GOOD = 0.7  # the accuracy from which on another naming or preprocessing is taken for the right one
 _LEVEL = 0.05
+_ENOUGH = 20  # samples, to tell an accuracy from chance
 _NORMALISATIONS = {
     "ImageNet's": (3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # CIFAR's is nearly the same
     "MNIST's": (1, (0.1307,), (0.3081,)),
@@ -27,6 +28,8 @@ _NORMALISATIONS = {
 
 def permuted(probe: Probe) -> Finding:
     """What the best renaming of the classes adds to the accuracy; wrong if it is much, and no accident.
+
+    An accuracy of no more than chance is wrong whatever renaming adds.
 
     Where there are too few samples of a class for that, any predictions can be renamed. Then only a model that is sure
     of itself and nearly always wrong, however the pixels are preprocessed, looks as if the labels were not its own.
@@ -40,16 +43,27 @@ def permuted(probe: Probe) -> Finding:
     if len(truth) >= 2 * classes and classes >= 2:
         draws = np.random.default_rng(probe.seed)
         much = gain >= _GAIN and renamed >= _GOOD
-        return Finding(
-            gain, detail, much and renamed > max(_renamed(draws.permutation(truth), said) for _ in range(_SHUFFLES))
-        )
+        much = much and renamed > max(_renamed(draws.permutation(truth), said) for _ in range(_SHUFFLES))
+        return Finding(gain, detail, wrong=True) if much else _by_chance(probe) or Finding(gain, detail, wrong=False)
     sure = float(probe.logits.softmax(1).amax(1).mean())
     if accuracy <= 0.1 and renamed >= 0.9 and sure >= 0.5 and classes >= 10 and not _better(probe)[1]:
         return Finding(gain, f"{detail} Yet the mean confidence is {100 * sure:.0f} %.", wrong=True)
+    if found := _by_chance(probe):
+        return found
     raise NotApplicable(
         f"{len(truth)} samples of {classes} classes are too few to tell wrong labels from a wrong model; "
         f"{100 * accuracy:.0f} % are right."
     )
+
+
+def _by_chance(probe: Probe) -> Finding | None:
+    """What to say of an accuracy that is no better than chance, and not for want of the right preprocessing."""
+    right, count, chance = int(probe.right.sum()), len(probe.y), 1 / probe.logits.shape[1]
+    lucky = binomtest(right, count, chance, alternative="greater").pvalue > _LEVEL
+    if count < _ENOUGH or not lucky or probe.broken or _better(probe)[1]:
+        return None
+    detail = f"{100 * right / count:.0f} % of {count} samples are right, no more than by chance ({100 * chance:.2g} %)."
+    return Finding(1 - right / count, detail, wrong=True)
 
 
 def _renamed(truth: np.ndarray, said: np.ndarray) -> float:

@@ -155,7 +155,7 @@ PREFLIGHT: tuple[Check[Probe], ...] = (
         _CARLINI,
         0.3,
         "fail",
-        "Compare the order of the data's classes with the model's; give the names of the classes.",
+        "Compare the order of the data's classes with the model's; give the names of the classes. Is it trained?",
         labels.permuted,
     ),
     Check(

@@ -58,6 +58,11 @@ class Probe:
     def logits(self) -> Tensor:
         return self.answers(self.x)
 
+    @property
+    def broken(self) -> bool:
+        """Whether a logit is infinite."""
+        return bool((self.logits.abs() >= _HUGE).any())
+
     @cached_property
     def resolution(self) -> float:
         """The relative step between two logits next to each other: coarser than the type's where they come out of an

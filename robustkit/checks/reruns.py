@@ -16,7 +16,7 @@ from robustkit.checks.evidence import FEW, MANY, Evidence, Recorded, changed
 from robustkit.checks.probe import NotApplicable
 from robustkit.checks.result import Finding
 
-LUCK = 0.03  # of the survivors that another start breaks
+LUCK = 0.03  # of the survivors that another start, or loss, breaks
 _LEVEL = 0.05
 _STEPS = 40
 _WINDOW = 10
@@ -72,14 +72,35 @@ def more_steps(evidence: Evidence) -> Finding:
         raise NotApplicable(f"{attack.title} has no number of steps to double.")
     more = changed(attack, eps=eps, steps=2 * steps if own else steps, early_stop=True)
     won = len(x) - int(_right(evidence, more, x, y, ids, evidence.seed + 1).sum())
-    many = won > 2 and float(binom.sf(won - 1, len(x), LUCK)) < _LEVEL
-    many = many or (won > 0 and not own)
+    many = _many_won(won, len(x)) or (won > 0 and not own)
     broke = f"{won} of {len(x)} samples that were left at ε = {eps:.4g}."
     if not own:
         return Finding(
             won / len(x), f"The audit had no attack of many steps; {attack.title} breaks {broke}", wrong=many
         )
     return Finding(won / len(x), f"Twice the steps of {attack.title} from another start break {broke}", wrong=many)
+
+
+def other_loss(evidence: Evidence) -> Finding:
+    """Share of the samples left that the margin breaks in place of the cross-entropy."""
+    attack, own = evidence.strongest
+    if not evidence.record.eps or not own:
+        raise NotApplicable("The audit has no ε." if own else "The audit had no attack of many steps.")
+    if attack.parameters().get("loss") != "ce":
+        raise NotApplicable(f"{attack.title} has no cross-entropy that another loss could replace.")
+    if not evidence.survivors[1]:
+        return Finding(0.0, "Nothing is left to break at any ε.")
+    x, y, ids = evidence.left(MANY, 8)
+    eps = evidence.survivors[0]
+    other = changed(attack, eps=eps, loss="margin", early_stop=True)
+    won = len(x) - int(_right(evidence, other, x, y, ids, evidence.seed + 1).sum())
+    detail = f"On the margin {attack.title} breaks {won} of {len(x)} samples that were left at ε = {eps:.4g}."
+    return Finding(won / len(x), detail, wrong=_many_won(won, len(x)))
+
+
+def _many_won(won: int, count: int) -> bool:
+    """Whether that many samples of a few are more than luck."""
+    return won > 2 and float(binom.sf(won - 1, count, LUCK)) < _LEVEL
 
 
 def incomplete(evidence: Evidence) -> Finding:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robustkit import audit, load_data, reports
 from robustkit.attacks import FGSM, LBFGS, PGD, Attack, Classifier
 from robustkit.attacks.problem import Problem
-from robustkit.errors import AuditFailed
+from robustkit.errors import AuditFailed, ModelError
 
 ROWS = 12
 Act = Callable[[Attack, Classifier, Problem], Tensor]
@@ -388,3 +388,22 @@ def test_without_out_nothing_is_written(tmp_path: Path, monkeypatch: pytest.Monk
     given = plane(ROWS)
     assert audit(given.net, (given.x, given.y), [FGSM()], [0.05]).comparisons == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_answer_is_the_largest_logit_where_the_softmax_has_ties() -> None:
+    class Tiny(nn.Module):
+        """Says the row of largest brightness, in logits that float32's softmax cannot tell apart."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean(3).flatten(1) * 1e-12
+
+    x = torch.rand(16, 1, 4, 4)
+    record = audit(Tiny(), (x, x.mean(3).flatten(1).argmax(1)), [PGD(steps=1)], [1e-9])
+    assert record.clean.count == 16
+    assert record.worst_case[0].robust.count == 16
+
+
+def test_weights_of_another_type_are_refused_before_any_work() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).double()
+    with pytest.raises(ModelError, match=r"weights are torch.float64, the pictures torch.float32: call .float\(\)"):
+        audit(net, (torch.rand(2, 1, 4, 4), torch.tensor([0, 1])), [PGD()], [0.1])

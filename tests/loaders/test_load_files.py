@@ -260,7 +260,7 @@ def test_a_program_saved_in_training_mode_is_found(tmp_path: Path, refuses) -> N
 
 def test_other_faults_of_programs(net: Small, tmp_path: Path, refuses) -> None:
     file = script(net, tmp_path / "net.ts")
-    with refuses(ModelError, r"does not take pictures of 1×224×224 .*mat1.*size=32"):
+    with refuses(ModelError, r"does not take pictures of 1×224×224 .*mat1.*size = 32"):
         load_model(file)
     with refuses(ModelError, "returned 5 classes, but 2 labels"):
         load_model(file, size=12, labels=["a", "b"])

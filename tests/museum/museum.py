@@ -13,6 +13,7 @@ from museum_faults import (
     Detached,
     DividedTwice,
     Dropout,
+    Faint,
     Flipped,
     Jpeg,
     KWinners,
@@ -105,6 +106,7 @@ PGD_TRAINED = "lenet-mnist-pgd"
 
 MUSEUM = (
     _exhibit("saturated", "logits times 1000", Saturated, "saturated"),
+    _exhibit("faint", "logits divided by 10,000", Faint, "other-loss"),
     _exhibit("softmax", "probabilities in place of logits", Softmax, "probabilities"),
     _exhibit("cold", "a softmax at temperature 1e-3", Cold, "probabilities gradient-zero"),
     _exhibit(

@@ -6,6 +6,7 @@ The faults here sit in networks without modules inside, where only the functions
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -184,3 +185,16 @@ def test_what_compares_no_numbers_of_a_row_is_left_as_it_is() -> None:
     torch.testing.assert_close(out[0], x * (whole > 5).float())
     assert out[-1].dtype is torch.bool
     assert mode.met == 0
+
+
+def test_a_torchscript_program_is_answered_too(tmp_path: Path) -> None:
+    class Levels(Stage):
+        def enter(self, x: Tensor) -> Tensor:
+            return (20 * x).round() / 20
+
+    file = tmp_path / "levels.pt"
+    torch.jit.trace(Levels(honest("lenet-mnist")).eval(), digits(2)[0]).save(file)
+    record = audit(torch.jit.load(file), digits(12), [PGD(steps=10)], [EPS], adapt=True)
+    assert record.adapted is not None
+    assert record.status == "complete"
+    assert record.adapted.after[0].robust.count < record.adapted.before[0].robust.count

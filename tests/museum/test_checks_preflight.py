@@ -191,7 +191,10 @@ def test_relabelling_is_told_for_two_classes_and_not_for_a_weak_model() -> None:
     assert by_id(preflight(two, x, y // 5))["labels-permuted"].status == "pass"
     assert by_id(preflight(two, x, 1 - y // 5))["labels-permuted"].status == "fail"
     shuffled = y[torch.randperm(64, generator=torch.Generator().manual_seed(0))]
-    assert by_id(preflight(net, x, shuffled))["labels-permuted"].status == "pass"
+    chance = by_id(preflight(net, x, shuffled))["labels-permuted"]
+    assert (chance.status, "no more than by chance (10 %)" in chance.detail) == ("fail", True)
+    half = torch.where(torch.arange(64) % 2 == 0, y, shuffled)
+    assert by_id(preflight(net, x, half))["labels-permuted"].status == "pass"
 
 
 def test_few_samples_are_enough_to_run_and_none_is_refused() -> None:
@@ -204,3 +207,14 @@ def test_few_samples_are_enough_to_run_and_none_is_refused() -> None:
         preflight(small(), x[:0], y[:0])
     with pytest.raises(ValueError, match="class 9 asked of a model that has 5 classes"):
         preflight(small(5), x, y)
+
+
+def test_an_accuracy_of_chance_is_told_where_there_are_samples_enough() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    x, y = digits(40)
+    found = by_id(preflight(net, x, y))["labels-permuted"]
+    right = int((net(x).argmax(1) == y).sum())
+    assert found.status == "fail"
+    assert f"{100 * right / 40:.0f} % of 40 samples are right, no more than by chance (10 %)" in found.detail
+    assert by_id(preflight(net, x[:10], y[:10]))["labels-permuted"].status != "fail"

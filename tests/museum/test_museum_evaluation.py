@@ -95,6 +95,17 @@ def test_a_crippled_attack_fails_the_active_test(name: str) -> None:
     assert "no attack of many steps" in result(single, "more-steps").detail
 
 
+def test_logits_too_small_for_the_cross_entropy_are_told() -> None:
+    exhibit = next(exhibit for exhibit in MUSEUM if exhibit.name == "faint")
+    record = audited(exhibit.net(), [PGD()], [0.1], rows=64)
+    assert exhibit.fires <= by_status(record, "warn")
+    assert by_status(record, "fail") == set()
+    assert record.verdict == "with reservations"
+    assert "On the margin PGD breaks" in result(record, "other-loss").detail
+    assert result(audited(honest("lenet-mnist"), [PGD()], [0.1], rows=64), "other-loss").status == "pass"
+    assert result(audited(honest("lenet-mnist"), [PGD(loss="dlr")], [0.1], rows=8), "other-loss").status == "n/a"
+
+
 def test_too_few_steps_are_told() -> None:
     record = audited(honest("lenet-mnist-pgd"), [PGD(steps=8, step_size=0.01)], [0.3])
     assert {"incomplete", "more-steps"} & by_status(record, "warn")

@@ -267,7 +267,11 @@ def test_the_verdict_on_the_numbers_is_said_everywhere(
 def test_failed_checks_come_first_and_the_passed_are_folded() -> None:
     page = draw(build([True] * 4, {"PGD": [0.01] * 4}, checks=CHECKS))
     section = page.partition('id="trust"')[2]
-    places = [section.index(f"third: {CHECKS[2].title}"), section.index("second: "), section.index("<details>")]
+    places = [
+        section.index(f"third</bdi>. Expected: <bdi>{CHECKS[2].title}"),
+        section.index("second</bdi>. "),
+        section.index("<details>"),
+    ]
     assert sorted([*places, section.index(CHECKS[0].title)]) == [*places, section.index(CHECKS[0].title)]
     assert "Measured 1, at most 0." in section
 
