@@ -205,8 +205,8 @@ def _distinct(values: dict[str, Tensor]) -> list[str]:
 
 
 def _tried(subject: Subject, x: Tensor, y: Tensor, ids: Tensor, norm: str, eps: float, seed: int) -> tuple[int, float]:
-    """Samples that a short attack leaves right, and their mean margin; more than there are if the look
-    cannot be taken. One that costs many times another's queries has to end with a clearly smaller margin."""
+    """Samples that a short attack leaves right, and their mean margin; more than there are if the look cannot be taken.
+    A look that costs many times another's queries has to end with a clearly smaller margin."""
     attack: Attack = Adaptive(subject, APGD(norm, eps, _TRIAL, loss="margin", early_stop=False), "trial")
     try:
         points = attack(subject, x.clone(), y, ids=ids, seed=seed)

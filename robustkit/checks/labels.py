@@ -19,6 +19,7 @@ _GAIN = 0.3  # in accuracy, of another naming of the classes
 _GOOD = 0.7  # the accuracy from which on another naming or preprocessing is taken for the right one
 _LEVEL = 0.05
 _ENOUGH = 20  # samples, to tell an accuracy from chance
+_LUCK = 0.2  # how likely chance does as well, of a model that is no better
 _NORMALISATIONS = {
     "ImageNet's": (3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # CIFAR's is nearly the same
     "MNIST's": (1, (0.1307,), (0.3081,)),
@@ -29,10 +30,9 @@ _NORMALISATIONS = {
 def permuted(probe: Probe) -> Finding:
     """What the best renaming of the classes adds to the accuracy; wrong if it is much, and no accident.
 
-    An accuracy of no more than chance is wrong whatever renaming adds.
-
-    Where there are too few samples of a class for that, any predictions can be renamed. Then only a model that is sure
-    of itself and nearly always wrong, however the pixels are preprocessed, looks as if the labels were not its own.
+    An accuracy of no more than chance is wrong whatever renaming adds. Where there are too few samples of a class to
+    rename them, only a model that is sure of itself and nearly always wrong, however the pixels are preprocessed, looks
+    as if the labels were not its own.
     """
     truth, said = probe.y.cpu().numpy(), probe.logits.argmax(1).cpu().numpy()
     accuracy = float((truth == said).mean())
@@ -59,7 +59,7 @@ def permuted(probe: Probe) -> Finding:
 def _by_chance(probe: Probe) -> Finding | None:
     """What to say of an accuracy that is no better than chance, and not for want of the right preprocessing."""
     right, count, chance = int(probe.right.sum()), len(probe.y), 1 / probe.logits.shape[1]
-    lucky = binomtest(right, count, chance, alternative="greater").pvalue > _LEVEL
+    lucky = binomtest(right, count, chance, alternative="greater").pvalue > _LUCK
     if count < _ENOUGH or not lucky or probe.broken or _better(probe)[1]:
         return None
     detail = f"{100 * right / count:.0f} % of {count} samples are right, no more than by chance ({100 * chance:.2g} %)."
