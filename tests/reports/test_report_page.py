@@ -268,8 +268,8 @@ def test_failed_checks_come_first_and_the_passed_are_folded() -> None:
     page = draw(build([True] * 4, {"PGD": [0.01] * 4}, checks=CHECKS))
     section = page.partition('id="trust"')[2]
     places = [
-        section.index(f"third</bdi>. Expected: <bdi>{CHECKS[2].title}"),
-        section.index("second</bdi>. "),
+        section.index(f"third. Expected: {CHECKS[2].title}"),
+        section.index("second. "),
         section.index("<details>"),
     ]
     assert sorted([*places, section.index(CHECKS[0].title)]) == [*places, section.index(CHECKS[0].title)]
