@@ -53,7 +53,7 @@ class Line:
         three = (self.naive, self.adapted, self.true)
         figures = "".join(" " * 7 + "fails" if math.isnan(figure) else f"{100 * figure:>8.0f} %" for figure in three)
         told = "  ".join(filter(None, (", ".join(self.fired) or "none", self.trouble)))
-        return f"{self.model:<17}{self.fault:<46}{figures}{self.seconds:>6.0f} s  {told}"
+        return f"{self.model:<19}{self.fault:<46}{figures}{self.seconds:>6.0f} s  {told}"
 
 
 @cache
@@ -104,7 +104,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     only = set(filter(None, given.only.split(",")))
     sound = [Exhibit(name, "none", name, lambda net: net, frozenset()) for name in EPS]
-    print(f"{'model':<17}{'fault':<46}{'naive':>10}{'adapted':>10}{'true':>10}{'time':>8}  checks that fired")
+    print(f"{'model':<19}{'fault':<46}{'naive':>10}{'adapted':>10}{'true':>10}{'time':>8}  checks that fired")
     troubles = 0
     for exhibit in (*sound, *MUSEUM):
         if not only or exhibit.name in only:
