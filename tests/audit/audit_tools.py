@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from robustkit import load_data, load_model
 from robustkit.models import LoadedModel
+from robustkit.reports import AuditRecord, read
 
 DUAL = {"linf": 1.0, "l2": 2.0, "l1": float("inf")}
 QUICK = ("audit", "--model", "lenet-mnist", "--samples", "4", "--attack", "fgsm", "--eps", "0.1,0.3", "--device", "cpu")
@@ -169,6 +170,21 @@ def wait_for(process: subprocess.Popen[str], words: str) -> list[str]:
         if words in line:
             return lines
     raise AssertionError(lines)
+
+
+def interrupted(process: subprocess.Popen[str], out: Path) -> AuditRecord:
+    """What a command left that a signal ended: status 3, one line, the partial report and nothing hidden."""
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 3, stderr
+    assert [line for line in stderr.splitlines() if not line.startswith("[")] == [
+        f"robustkit: interrupted; what was finished is in {out / 'index.html'}, marked incomplete"
+    ]
+    assert "incomplete: the audit broke off" in stdout
+    assert "the run is incomplete" in (out / "index.html").read_text("utf-8")
+    assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
+    record = read(out / "report.json")
+    assert record.status == "incomplete"
+    return record
 
 
 def read_png(path: Path) -> Tensor:

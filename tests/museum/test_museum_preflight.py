@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from museum import EPS, MUSEUM, Exhibit, digits, honest
+from scipy.stats import binomtest
 from torch import nn
 
 from robustkit import load_data, load_model
@@ -87,7 +88,9 @@ def test_networks_that_have_learnt_nothing_have_no_other_fault(
     )
     x, y = digits(ROWS)
     results = preflight(net.to(dtype).eval(), x.to(dtype), y % classes)
-    assert fired(results) <= {"labels-permuted"}  # an accuracy of chance
+    right = int((net(x.to(dtype)).argmax(1) == y % classes).sum())
+    lucky = binomtest(right, len(x), 1 / classes, alternative="greater").pvalue > 0.2
+    assert fired(results) == ({"labels-permuted"} if lucky else set())
     assert not skipped(results)
     learnt = net(x.to(dtype)).argmax(1)
     assert not fired(preflight(net, x.to(dtype), learnt))
