@@ -111,19 +111,23 @@ class Thresholds(TorchFunctionMode):
             return mask
         if first is not None and name in _NUMBERS:
             number = func(*args)
-            out = first.to(number.dtype) if number.is_floating_point() else number
+            out = first.to(number.dtype) if number.is_floating_point() else None
         elif name == "mul" and (first is None) != (second is None):
             out = args[0] * second if first is None else first * args[1]
-        elif first is not None and name == "where" and len(args) == 3:
-            out = first * args[1] + (1 - first) * args[2]
-        elif second is not None and name == "where" and len(args) == 3:
-            out = second * args[0] + (1 - second) * args[2]
-        elif second is not None and name == "masked_fill":
-            out = (1 - second) * args[0] + second * args[2]
+        elif name == "where" and len(args) == 3 and (first is None) != (second is None):
+            out = _mixed(second, args[0], args[2]) if first is None else _mixed(first, args[1], args[2])
+        elif name == "masked_fill" and second is not None:
+            out = _mixed(second, args[2], args[0])
         if out is None:
             return func(*args)
         self.met += 1
         return out
+
+
+def _mixed(share: Any, chosen: Any, other: Any) -> Tensor | None:
+    """Shares of both, if they can be shared: of an infinite one, as in the mask of an attention, there is no part."""
+    mixed: Tensor = share * chosen + (1 - share) * other
+    return mixed if bool(mixed.isfinite().all()) else None
 
 
 class Ends(TorchFunctionMode):

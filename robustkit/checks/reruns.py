@@ -65,20 +65,15 @@ def more_steps(evidence: Evidence) -> Finding:
         raise NotApplicable("The audit has no ε.")
     if not evidence.survivors[1]:
         return Finding(0.0, "Nothing is left to break at any ε.")
-    x, y, ids = evidence.left(MANY, 8)
-    eps = evidence.survivors[0]
     steps = attack.parameters().get("steps")
     if not isinstance(steps, int):
         raise NotApplicable(f"{attack.title} has no number of steps to double.")
-    more = changed(attack, eps=eps, steps=2 * steps if own else steps, early_stop=True)
-    won = len(x) - int(_right(evidence, more, x, y, ids, evidence.seed + 1).sum())
-    many = _many_won(won, len(x)) or (won > 0 and not own)
-    broke = f"{won} of {len(x)} samples that were left at ε = {eps:.4g}."
+    won, count, broke = _broken(evidence, changed(attack, steps=2 * steps if own else steps))
     if not own:
-        return Finding(
-            won / len(x), f"The audit had no attack of many steps; {attack.title} breaks {broke}", wrong=many
-        )
-    return Finding(won / len(x), f"Twice the steps of {attack.title} from another start break {broke}", wrong=many)
+        detail = f"The audit had no attack of many steps; {attack.title} breaks {broke}"
+        return Finding(won / count, detail, wrong=won > 0)
+    detail = f"Twice the steps of {attack.title} from another start break {broke}"
+    return Finding(won / count, detail, wrong=_many_won(won, count))
 
 
 def other_loss(evidence: Evidence) -> Finding:
@@ -90,12 +85,17 @@ def other_loss(evidence: Evidence) -> Finding:
         raise NotApplicable(f"{attack.title} has no cross-entropy that another loss could replace.")
     if not evidence.survivors[1]:
         return Finding(0.0, "Nothing is left to break at any ε.")
+    won, count, broke = _broken(evidence, changed(attack, loss="margin"))
+    return Finding(won / count, f"On the margin {attack.title} breaks {broke}", wrong=_many_won(won, count))
+
+
+def _broken(evidence: Evidence, attack: Attack) -> tuple[int, int, str]:
+    """How many of the samples left an attack breaks from another start, of how many, and that in words."""
     x, y, ids = evidence.left(MANY, 8)
     eps = evidence.survivors[0]
-    other = changed(attack, eps=eps, loss="margin", early_stop=True)
-    won = len(x) - int(_right(evidence, other, x, y, ids, evidence.seed + 1).sum())
-    detail = f"On the margin {attack.title} breaks {won} of {len(x)} samples that were left at ε = {eps:.4g}."
-    return Finding(won / len(x), detail, wrong=_many_won(won, len(x)))
+    attack = changed(attack, eps=eps, early_stop=True)
+    won = len(x) - int(_right(evidence, attack, x, y, ids, evidence.seed + 1).sum())
+    return won, len(x), f"{won} of {len(x)} samples that were left at ε = {eps:.4g}."
 
 
 def _many_won(won: int, count: int) -> bool:

@@ -104,6 +104,16 @@ def test_the_first_layer_gets_the_stage_s_value_and_the_gradient_of_the_identity
     torch.testing.assert_close(slope, expected)
 
 
+def test_a_mask_of_infinite_values_stays_hard() -> None:
+    x = torch.tensor([[0.2, 0.5, 0.8]], requires_grad=True)
+    with Thresholds() as mode:
+        out = x.masked_fill(x < 0.4, -torch.inf), torch.where(x > 0.4, x, torch.inf)
+    assert mode.met == 0
+    for each, empty in zip(out, (-torch.inf, torch.inf), strict=True):
+        torch.testing.assert_close(each, torch.tensor([[empty, 0.5, 0.8]]))
+    assert torch.equal(torch.autograd.grad(out[0].softmax(1)[0, 1], x)[0].isnan(), torch.zeros(1, 3).bool())
+
+
 def test_activations_made_of_comparisons_are_answered() -> None:
     class Levels(Stage):
         """The first activations in steps of a tenth, each of them a comparison."""
