@@ -8,32 +8,32 @@
 torch.Size([4, 3, 2, 2])
 """
 
-from .apgd import APGD
-from .ascent import BIM, FGSM, MIFGSM, PGD
-from .autoattack import AutoAttack
-from .base import Attack
-from .boundary import Boundary
-from .bpda import BPDA
-from .carlini_wagner import CarliniWagner
-from .classifier import Classifier
-from .corruptions import Corruption
-from .ddn import DDN
-from .deepfool import DeepFool
-from .ead import EAD
-from .fab import FAB
-from .fmn import FMN
-from .foolbox import Foolbox, as_foolbox
-from .hopskipjump import HopSkipJump
-from .lbfgs import LBFGS
-from .nes import NES
-from .noise import GaussianNoise, UniformNoise
-from .patch import Patch
-from .simba import SimBA
-from .spatial import Spatial
-from .square import Square
-from .trace import Trace
-from .transfer import Transfer
-from .universal import Universal
+from .black_box.boundary import Boundary
+from .black_box.hopskipjump import HopSkipJump
+from .black_box.nes import NES
+from .black_box.noise import GaussianNoise, UniformNoise
+from .black_box.simba import SimBA
+from .black_box.square import Square
+from .bounded.apgd import APGD
+from .bounded.pgd import BIM, FGSM, MIFGSM, PGD
+from .composed.autoattack import AutoAttack
+from .composed.transfer import Transfer
+from .core.attack import Attack
+from .core.query_trace import Trace
+from .foolbox_bridge.attack import Foolbox, as_foolbox
+from .minimum_norm.carlini_wagner import CarliniWagner
+from .minimum_norm.ddn import DDN
+from .minimum_norm.deepfool import DeepFool
+from .minimum_norm.ead import EAD
+from .minimum_norm.fab import FAB
+from .minimum_norm.fmn import FMN
+from .minimum_norm.lbfgs import LBFGS
+from .model.bpda import BPDA
+from .model.classifier import Classifier
+from .unrestricted.corruptions import Corruption
+from .unrestricted.patch import Patch
+from .unrestricted.spatial import Spatial
+from .unrestricted.universal import Universal
 
 __all__ = [
     "APGD",

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from .apgd import APGD
-from .ascent import BIM, FGSM, MIFGSM, PGD
-from .autoattack import AutoAttack
-from .base import Attack
-from .boundary import Boundary
-from .carlini_wagner import CarliniWagner
-from .corruptions import Corruption
-from .ddn import DDN
-from .deepfool import DeepFool
-from .ead import EAD
-from .fab import FAB
-from .fmn import FMN
-from .hopskipjump import HopSkipJump
-from .lbfgs import LBFGS
-from .nes import NES
-from .noise import GaussianNoise, UniformNoise
-from .patch import Patch
-from .simba import SimBA
-from .spatial import Spatial
-from .square import Square
-from .universal import Universal
+from .black_box.boundary import Boundary
+from .black_box.hopskipjump import HopSkipJump
+from .black_box.nes import NES
+from .black_box.noise import GaussianNoise, UniformNoise
+from .black_box.simba import SimBA
+from .black_box.square import Square
+from .bounded.apgd import APGD
+from .bounded.pgd import BIM, FGSM, MIFGSM, PGD
+from .composed.autoattack import AutoAttack
+from .core.attack import Attack
+from .minimum_norm.carlini_wagner import CarliniWagner
+from .minimum_norm.ddn import DDN
+from .minimum_norm.deepfool import DeepFool
+from .minimum_norm.ead import EAD
+from .minimum_norm.fab import FAB
+from .minimum_norm.fmn import FMN
+from .minimum_norm.lbfgs import LBFGS
+from .unrestricted.corruptions import Corruption
+from .unrestricted.patch import Patch
+from .unrestricted.spatial import Spatial
+from .unrestricted.universal import Universal
 
 ATTACKS: dict[str, type[Attack]] = {
     "fgsm": FGSM,

@@ -28,8 +28,9 @@ from adaptors import Counted
 from torch import Tensor
 
 from robustkit import load_data, load_model
-from robustkit.attacks import AutoAttack, Classifier, norms
-from robustkit.memory import keep_freed
+from robustkit.attacks import AutoAttack, Classifier
+from robustkit.attacks.geometry import norms
+from robustkit.models.memory import keep_freed
 
 CASES = (
     "lenet-mnist-pgd,linf,0.35,200",

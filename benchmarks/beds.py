@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robustkit import load_model
-from robustkit.models import LoadedModel
+from robustkit.models.load import LoadedModel
 
 CASES = {"lenet-mnist": 256, "efficientnet-lite0": 16, "resnet18": 16}  # batch
 RANDOM = {"resnet18"}  # of random weights: its own would have to be fetched

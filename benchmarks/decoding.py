@@ -29,8 +29,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from robustkit.loading.decoders import Decoders
-from robustkit.loading.pixels import Pixels, Preprocess, read_pixels
+from robustkit.data.decoders import Decoders
+from robustkit.data.pixels import Pixels, Preprocess, read_pixels
 
 FIT = Preprocess((224, 224), 3, 256)
 OPERATIONS = 50

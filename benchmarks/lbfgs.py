@@ -28,14 +28,15 @@ import torch
 from torch import Tensor
 
 from robustkit import load_data, load_model
-from robustkit.attacks import LBFGS, Classifier, norms
-from robustkit.attacks.goal import Goal
-from robustkit.attacks.lbfgs import _CLOSE, _FACTOR, _first_guess
-from robustkit.attacks.penalty import PenaltySearch
-from robustkit.attacks.problem import Problem
-from robustkit.attacks.search import Best
-from robustkit.attacks.shorten import shorten
-from robustkit.memory import keep_freed
+from robustkit.attacks import LBFGS, Classifier
+from robustkit.attacks.core.goal import Goal
+from robustkit.attacks.core.method import Best
+from robustkit.attacks.core.problem import Problem
+from robustkit.attacks.geometry import norms
+from robustkit.attacks.minimum_norm.lbfgs import _CLOSE, _FACTOR, _first_guess
+from robustkit.attacks.minimum_norm.line_search import shorten
+from robustkit.attacks.minimum_norm.penalty_search import PenaltySearch
+from robustkit.models.memory import keep_freed
 
 
 @dataclass

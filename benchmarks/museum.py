@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "museum"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "tools"))
 from museum import EPS, MUSEUM, Exhibit, digits, honest
 
 from robustkit import audit

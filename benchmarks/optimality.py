@@ -1,10 +1,10 @@
 """How close each minimum-norm attack comes to the best that is known: ours beside foolbox's, torchattacks' and ART's.
 
 Every attack is run on the same digits that the model is right about; what it returns is judged by the model again,
-clipped to the box and measured anew. Optimality is AttackBench's (`robustkit.optimality`), per model and norm, against
-the per-sample best of all attacks in the table. Forwards and backwards are per sample, seconds for all of them. The
-iterated attacks get 100 gradients, those that search a constant up to 9 times as many; a row with fewer gradients ended
-its searches early.
+clipped to the box and measured anew. Optimality is AttackBench's (`robustkit.auditing.optimality`), per model and norm,
+against the per-sample best of all attacks in the table. Forwards and backwards are per sample, seconds for all of them.
+The iterated attacks get 100 gradients, those that search a constant up to 9 times as many; a row with fewer gradients
+ended its searches early.
 
     python benchmarks/optimality.py --samples 100
 
@@ -27,10 +27,11 @@ from adaptors import Counted, Setting, art_peers, points_of
 from torch import Tensor, nn
 
 from robustkit import load_data, load_model
-from robustkit.attacks import Classifier, norms
+from robustkit.attacks import Classifier
+from robustkit.attacks.geometry import norms
 from robustkit.attacks.registry import ATTACKS
-from robustkit.models import LoadedModel
-from robustkit.optimality import optimality
+from robustkit.auditing.optimality import optimality
+from robustkit.models.load import LoadedModel
 
 STEPS, SEARCHES = 100, 9
 NEAREST = 10  # classes that ART's DeepFool looks at

@@ -30,8 +30,8 @@ from beds import CASES, alternating, model_of, noise
 from torch import Tensor
 
 from robustkit.attacks import PGD, Classifier
-from robustkit.attacks.goal import Goal
-from robustkit.memory import keep_freed
+from robustkit.attacks.core.goal import Goal
+from robustkit.models.memory import keep_freed
 
 LIMIT = 1.05
 

@@ -43,9 +43,9 @@ from torch import Tensor, nn
 
 from robustkit import audit, load_data
 from robustkit.attacks import PGD
-from robustkit.data import tensor_data
-from robustkit.memory import keep_freed
-from robustkit.models import LoadedModel
+from robustkit.data.load import tensor_data
+from robustkit.models.load import LoadedModel
+from robustkit.models.memory import keep_freed
 
 PEER, FOOLBOX, AUDIT = 1.9, 3.0, 30.0  # times as fast
 AUDITS = {"efficientnet-lite0": ("imagenet-samples", 16, 8 / 255), "lenet-mnist": ("mnist-samples", 256, 0.3)}

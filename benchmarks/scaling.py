@@ -24,10 +24,10 @@ from torch import nn
 
 from robustkit import audit
 from robustkit.attacks import PGD
-from robustkit.data import tensor_data
-from robustkit.loading.pictures import Preprocess
-from robustkit.memory import keep_freed
-from robustkit.models import LoadedModel
+from robustkit.data.load import tensor_data
+from robustkit.data.pictures import Preprocess
+from robustkit.models.load import LoadedModel
+from robustkit.models.memory import keep_freed
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,11 @@ from adaptors import POWER, Counted, Setting, foolbox_peers, installed, makers, 
 from torch import Tensor
 
 from robustkit import load_data, load_model
-from robustkit.attacks import Classifier, norms
-from robustkit.attacks.base import Attack
+from robustkit.attacks import Classifier
+from robustkit.attacks.core.attack import Attack
+from robustkit.attacks.geometry import norms
 from robustkit.attacks.registry import ATTACKS
-from robustkit.memory import keep_freed
+from robustkit.models.memory import keep_freed
 
 TOLERANCE = 1e-6
 

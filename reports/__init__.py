@@ -1,9 +1,7 @@
 """Reports of an audit: report.json, index.html, junit.xml and summary.md, from plain data alone."""
 
-from .figures import Rate, Spread
-from .files import read, redraw, write
-from .reading import RecordError
-from .record import (
+from .formats.files import read, redraw, write
+from .record.audit_record import (
     Adapted,
     Answer,
     AttackResult,
@@ -21,7 +19,9 @@ from .record import (
     Skipped,
     Transfer,
 )
-from .verdicts import CheckResult
+from .record.reading import RecordError
+from .record.statistics import Rate, Spread
+from .record.verdicts import CheckResult
 
 __all__ = [
     "Adapted",

@@ -12,11 +12,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from robustkit import attacks, reports
-    from robustkit.auditor import audit
-    from robustkit.certificates import Bounds, Smoothing
-    from robustkit.certified import certify
-    from robustkit.data import load_data
-    from robustkit.models import load_model
+    from robustkit.auditing.certified_audit import certify
+    from robustkit.auditing.run import audit
+    from robustkit.certification import Bounds, Smoothing
+    from robustkit.data.load import load_data
+    from robustkit.models.load import load_model
 
 __all__ = [
     "Bounds",
@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Bounds": "robustkit.certificates",
-    "Smoothing": "robustkit.certificates",
-    "audit": "robustkit.auditor",
-    "certify": "robustkit.certified",
+    "Bounds": "robustkit.certification",
+    "Smoothing": "robustkit.certification",
+    "audit": "robustkit.auditing.run",
+    "certify": "robustkit.auditing.certified_audit",
     "load_data": "robustkit.data",
     "load_model": "robustkit.models",
 }

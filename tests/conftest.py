@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures that tests of several rooms share."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from audit_tools import Cli, Digits, make_digits
+
+pytest_plugins = ["loader_fixtures"]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -15,3 +18,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """The command line as a shell runs it, in a folder of its own."""
+    line = Cli(tmp_path_factory.mktemp("cli"))
+    yield line
+    line.close()
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
+    """Ten digits as a folder of PNG files that the LeNet gets right; treat as read-only."""
+    return make_digits(tmp_path_factory.mktemp("digits"))

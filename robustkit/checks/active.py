@@ -15,9 +15,10 @@ import torch
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from robustkit.attacks import Classifier, norms
-from robustkit.attacks.base import Attack
-from robustkit.attacks.search import row_generator
+from robustkit.attacks import Classifier
+from robustkit.attacks.core.attack import Attack
+from robustkit.attacks.core.random_draws import row_generator
+from robustkit.attacks.geometry import norms
 from robustkit.checks.evidence import FEW, Evidence
 from robustkit.checks.probe import NotApplicable
 from robustkit.checks.result import Finding

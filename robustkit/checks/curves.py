@@ -7,10 +7,11 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import binom, poisson
 
-from robustkit.checks.evidence import SLACK, Evidence, single
+from robustkit.checks.evidence import Evidence, single
 from robustkit.checks.probe import NotApplicable
 from robustkit.checks.result import Finding
 from robustkit.reports import AttackResult, Gate
+from robustkit.reports.record.statistics import TOLERANCE
 
 LUCK = 0.01  # of the samples that a weaker attack may break by luck
 _MUCH = 0.05
@@ -58,7 +59,7 @@ def _overtaken(evidence: Evidence, weak: list[AttackResult], strong: list[Attack
     total = len(near)
     if not total or not evidence.record.eps:
         raise NotApplicable("The audit has no ε, or no sample that was right.")
-    counts = [int(((near <= eps + SLACK) & (far > eps + SLACK)).sum()) for eps in evidence.record.eps]
+    counts = [int(((near <= eps + TOLERANCE) & (far > eps + TOLERANCE)).sum()) for eps in evidence.record.eps]
     most = max(counts)
     text = evidence.record.worst_case[counts.index(most)].text
     many = most > 2 and float(binom.sf(most - 1, total, LUCK)) < _LEVEL
@@ -79,11 +80,11 @@ def growth(evidence: Evidence) -> Finding:
     if not evidence.iterated:
         raise NotApplicable("The audit has no attack of many steps within a budget.")
     found, total = evidence.nearest(evidence.iterated), int(evidence.right.sum())
-    broken = [int((found <= eps + SLACK).sum()) for eps in evidence.record.eps]
+    broken = [int((found <= eps + TOLERANCE).sum()) for eps in evidence.record.eps]
     pairs = [
         (broken[i], broken[j], eps, wide, evidence.record.worst_case[i].text, evidence.record.worst_case[j].text)
         for (i, eps), (j, wide) in combinations(enumerate(evidence.record.eps), 2)
-        if wide >= 2 * eps * (1 - SLACK) and broken[i]
+        if wide >= 2 * eps * (1 - TOLERANCE) and broken[i]
     ]
     if not pairs:
         raise NotApplicable("There are no two ε, one twice the other, of which the smaller breaks anything.")

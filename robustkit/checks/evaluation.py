@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robustkit.attacks.base import Attack
-from robustkit.attacks.classifier import Classifier
+from robustkit.attacks.core.attack import Attack
+from robustkit.attacks.model.classifier import Classifier
 from robustkit.checks import active, curves, reruns
 from robustkit.checks.evidence import Draw, Evidence
 from robustkit.checks.probe import untouched_random_state

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from robustkit.attacks import APGD, PGD, AutoAttack, Classifier
-from robustkit.attacks.base import Attack
+from robustkit.attacks.core.attack import Attack
 from robustkit.checks.probe import LARGE, NotApplicable
 from robustkit.reports import AttackResult, AuditRecord
+from robustkit.reports.record.statistics import TOLERANCE
 
 Draw = Callable[[Sequence[int]], tuple[Tensor, Tensor]]  # ids of samples -> x, y on the model's device
 
 # An attack, its losses and margins [steps + 1, B], and which rows are right after it, bool [B].
 Recorded = tuple[Attack, tuple[Tensor, Tensor, Tensor]]
 
-SLACK = 1e-6  # by which a distance may exceed ε: rounding of float32 pixels
 FEW, MANY = 32, 64  # samples that an attack is run on again: the first that were right, and those that survived
 
 
@@ -74,7 +74,7 @@ class Evidence:
         s = self.record.samples
         smallest = [np.inf if d is None else d for d in s.distances]
         for eps in reversed(self.record.eps):
-            left = [i for i, ok, d in zip(s.ids, self.right, smallest, strict=True) if ok and d > eps + SLACK]
+            left = [i for i, ok, d in zip(s.ids, self.right, smallest, strict=True) if ok and d > eps + TOLERANCE]
             if left:
                 return eps, left
         return 0.0, []

@@ -12,7 +12,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from robustkit.checks.probe import NotApplicable, Probe
 from robustkit.checks.result import Finding
-from robustkit.loading.names import one_line
+from robustkit.text import one_line
 
 _DIRECTIONS = 5
 # Kinks spoil the long steps, and rounding the short ones, most of all inside a network that computes in 16 bits: each

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 from torch import Tensor
 
-from robustkit.attacks.classifier import Classifier
+from robustkit.attacks.model.classifier import Classifier
 from robustkit.checks.probe import NotApplicable, Probe
 from robustkit.checks.result import Finding
 

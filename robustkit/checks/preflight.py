@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from robustkit.attacks.classifier import Classifier, as_classifier
-from robustkit.checks import answers, gradients, labels
+from robustkit.attacks.model.classifier import Classifier, as_classifier
+from robustkit.checks import gradients, labels, model_output
 from robustkit.checks.probe import COMPANY, Probe, put_back, untouched_random_state
 from robustkit.checks.result import Check
 from robustkit.reports import CheckResult
@@ -27,7 +27,7 @@ PREFLIGHT: tuple[Check[Probe], ...] = (
         0.0,
         "warn",
         "Call .eval() on the network, and compare with figures that were taken in eval mode alone.",
-        answers.training_mode,
+        model_output.training_mode,
     ),
     Check(
         "state-changes",
@@ -36,7 +36,7 @@ PREFLIGHT: tuple[Check[Probe], ...] = (
         0.0,
         "fail",
         "Take what learns or counts out of the forward pass, or attack a fresh copy each time.",
-        answers.state_changes,
+        model_output.state_changes,
     ),
     Check(
         "randomised",
@@ -45,7 +45,7 @@ PREFLIGHT: tuple[Check[Probe], ...] = (
         1e-4,
         "fail",
         "Average the gradients over draws (eot=20), and judge each point by several draws too.",
-        answers.randomised,
+        model_output.randomised,
     ),
     Check(
         "batch-dependent",
@@ -54,7 +54,7 @@ PREFLIGHT: tuple[Check[Probe], ...] = (
         COMPANY,
         "fail",
         "Use fixed statistics in place of the batch's: running statistics in batch norm, and eval mode.",
-        answers.batch_dependent,
+        model_output.batch_dependent,
     ),
     Check(
         "probabilities",
@@ -63,7 +63,7 @@ PREFLIGHT: tuple[Check[Probe], ...] = (
         0.99,
         "fail",
         "Return what goes into the softmax; if that cannot be had, say outputs='probabilities'.",
-        answers.probabilities,
+        model_output.probabilities,
     ),
     Check(
         "huge-logits",
@@ -72,7 +72,7 @@ PREFLIGHT: tuple[Check[Probe], ...] = (
         1e6,
         "fail",
         "Look for a division by 0 or a weight that grew without bound; divide the logits by a constant.",
-        answers.huge_logits,
+        model_output.huge_logits,
     ),
     Check(
         "gradient-unavailable",
@@ -128,7 +128,7 @@ PREFLIGHT: tuple[Check[Probe], ...] = (
         0.25,
         "fail",
         "Replace the gradient of the quantising stage (BPDA), and attack without gradients too (square).",
-        answers.step_stage,
+        model_output.step_stage,
     ),
     Check(
         "leaps",
@@ -138,7 +138,7 @@ PREFLIGHT: tuple[Check[Probe], ...] = (
         "fail",
         "Average the gradients over draws near the point (eot=20), start from many points, and attack without "
         "gradients too (square).",
-        answers.leaps,
+        model_output.leaps,
     ),
     Check(
         "optimises-inside",
@@ -174,7 +174,7 @@ PREFLIGHT: tuple[Check[Probe], ...] = (
         0.1,
         "warn",
         "Average the gradients over draws near the point (eot=20), and attack without gradients too (square).",
-        answers.unstable,
+        model_output.unstable,
     ),
 )
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustkit.attacks.classifier import Classifier
-from robustkit.attacks.goal import Goal
-from robustkit.loading.names import one_line
+from robustkit.attacks.core.goal import Goal
+from robustkit.attacks.model.classifier import Classifier
+from robustkit.text import one_line
 
 _HUGE = 1e30  # stands for an infinite logit, so that differences stay finite
 _RUNS = 5  # of equal queries, as in AutoAttack

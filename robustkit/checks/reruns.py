@@ -10,8 +10,8 @@ from scipy.stats import binom, binomtest
 from torch import Tensor
 
 from robustkit.attacks import APGD, PGD, Classifier
-from robustkit.attacks.base import Attack
-from robustkit.attacks.goal import Goal
+from robustkit.attacks.core.attack import Attack
+from robustkit.attacks.core.goal import Goal
 from robustkit.checks.evidence import FEW, MANY, Evidence, Recorded, changed
 from robustkit.checks.probe import NotApplicable
 from robustkit.checks.result import Finding

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from robustkit.checks.probe import NotApplicable
-from robustkit.loading.names import one_line
 from robustkit.reports import CheckResult
+from robustkit.text import one_line
 
 Subject = TypeVar("Subject")
 

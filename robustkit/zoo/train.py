@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustkit.attacks import PGD, Classifier
-from robustkit.certificates.smoothing import Smoothing, SmoothingCertifier
-from robustkit.loading.arrays import mnist_digits
-from robustkit.room import Room
+from robustkit.certification.smoothing import Smoothing, SmoothingCertifier
+from robustkit.data.arrays import mnist_digits
+from robustkit.models.memory import Room
 from robustkit.zoo.lenet import LeNet5
 
 TESTED_EPS = (0.1, 0.2, 0.3)

@@ -1,0 +1,1 @@
+"""Attacks on scores or labels alone, and noise to compare them with."""

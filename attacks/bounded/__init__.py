@@ -1,0 +1,1 @@
+"""Ascent inside an ε-ball."""

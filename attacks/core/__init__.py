@@ -1,0 +1,1 @@
+"""The base class of attacks, the problem they are given, and the one loop."""

@@ -1,0 +1,90 @@
+"""Validation of parameters: each function raises a ValueError that names the parameter and its range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeGuard
+
+from ..geometry import norms
+
+if TYPE_CHECKING:
+    from .attack import Attack
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def check_count(name: str, value: int, least: int = 1) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    require(whole and value >= least, f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_norm(attack: Attack) -> None:
+    """The attack's norm is one that it can work in."""
+    norms.get(attack.norm)
+    require(
+        attack.norm in attack.norms, f"{attack.title} works in {' and '.join(attack.norms)}, not in {attack.norm!r}"
+    )
+
+
+def check_eps(norm: str, eps: float) -> None:
+    """ε is a radius in pixel units of [0,1]; in L∞ the whole box is 1 wide."""
+    norms.get(norm)
+    number = is_number(eps) and 0 < eps < float("inf")
+    require(number, f"eps must be a positive number, got {eps!r}")
+    require(
+        norm != "linf" or eps <= 1,
+        f"eps is in pixel units of [0,1], so at most 1 in linf, got {eps} (8/255?)",
+    )
+
+
+def check_ratio(classes: int, aimed: bool) -> None:
+    """The loss dlr, the ratio of logits, is defined for so many classes; it is `aimed` with a rival or a target."""
+    needed = 4 if aimed else 3
+    require(
+        classes >= needed,
+        f"the loss dlr needs {needed} classes{' with a target' if aimed else ''}, the model has {classes}: "
+        "use loss ce or margin",
+    )
+
+
+def check_counts(attack: Attack, *names: str) -> None:
+    """Each of these parameters is a whole number of at least 1."""
+    for name in names:
+        check_count(name, getattr(attack, name))
+
+
+def check_from_zero(name: str, value: float, most: float = math.inf) -> None:
+    """A number of at least 0, and up to `most` if that is finite."""
+    number = is_number(value) and 0 <= value < math.inf and value <= most
+    span = "of at least 0" if math.isinf(most) else f"from 0 to {most:g}"
+    require(number, f"{name} must be a number {span}, got {value!r}")
+
+
+def check_positive(name: str, value: float, most: float = math.inf) -> None:
+    """A number above 0, and up to `most` if that is finite."""
+    number = is_number(value) and 0 < value < math.inf and value <= most
+    limit = "" if math.isinf(most) else f" of at most {most:g}"
+    require(number, f"{name} must be a positive number{limit}, got {value!r}")
+
+
+def check_optional(name: str, value: float | None) -> None:
+    """A number above 0, or None, which leaves the choice to the attack."""
+    if value is not None:
+        check_positive(name, value)
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    known = tuple(choices)
+    require(isinstance(value, str) and value in known, f"{name} is one of {', '.join(known)}, not {value!r}")
+
+
+def check_flag(name: str, value: bool) -> None:
+    require(isinstance(value, bool), f"{name} is True or False, not {value!r}")

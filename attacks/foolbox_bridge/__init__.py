@@ -1,0 +1,1 @@
+"""Foolbox's attacks on our models, and our models as foolbox's."""

@@ -1,0 +1,109 @@
+"""Decoupled direction and norm: the smallest L2 perturbation by a radius that follows success."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..core.attack import Attack
+from ..core.goal import Goal
+from ..core.method import Evaluation, Method, State
+from ..core.problem import Problem
+from ..core.search import search
+from ..core.validation import check_count, check_norm, check_positive
+from ..geometry import norms
+from ..model.classifier import Classifier
+from .line_search import shorten
+
+
+@dataclass
+class _Walk(State):
+    goal: Goal
+    radius: Tensor  # [B]
+    turn: int
+
+
+@dataclass(frozen=True)
+class _Ddn(Method[_Walk]):
+    """See `search.Method`."""
+
+    steps: int
+    radius: float
+    gamma: float
+
+    def begin(self, problem: Problem) -> _Walk:
+        x = problem.x
+        done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        return _Walk(x.clone(), done, problem.goal, x.new_full((len(x),), self.radius), 0)
+
+    def objective(self, state: _Walk, logits: Tensor) -> Tensor:
+        return state.goal.loss(logits)
+
+    def score(self, problem: Problem, state: _Walk, margin: Tensor) -> Tensor:
+        return torch.where(margin < 0, norms.get("l2").size(state.point - problem.x), torch.inf)
+
+    def advance(self, problem: Problem, state: _Walk, seen: Evaluation) -> None:
+        x, z = problem.x, state.point
+        if state.turn == 0:
+            state.done = seen.margin < 0  # there already: nothing to change
+        else:
+            state.radius = state.radius * torch.where(seen.margin < 0, 1 - self.gamma, 1 + self.gamma)
+        length = 0.01 + 0.99 * (1 + math.cos(math.pi * state.turn / self.steps)) / 2
+        ahead = z + length * norms.unit(seen.gradient) - x
+        state.point = (x + norms.get("l2").steepest(ahead, state.radius, -x, 1 - x)).clamp_(0, 1)
+        state.turn += 1
+
+
+@dataclass(frozen=True)
+class DDN(Attack):
+    """Decoupled direction and norm: gradient steps on a sphere whose radius shrinks at success and grows else.
+
+    Rony et al. 2019, arXiv 1811.09600. A minimum-norm attack: it has no eps, and a row it cannot fool comes back
+    unchanged.
+
+    It differs from the paper in this: a point whose pixels the box stops is stretched along the others until it lies on
+    the sphere, where the paper cuts it off; the gradient is that of the cross-entropy without its saturation; the
+    smallest perturbation is shortened at the end, without gradients; pixels are not rounded.
+
+    Args:
+        norm: "l2".
+        steps: gradients per row.
+        radius: of the first sphere, in pixel units of [0,1].
+        gamma: share by which the radius changes in a step, at most 0.5.
+
+    Raises:
+        ValueError: a parameter out of range; see `Attack` for inputs.
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2))
+    >>> _ = net[1].weight.data.copy_(torch.tensor([[3.0, 4.0], [-3.0, -4.0]]))
+    >>> _ = net[1].bias.data.copy_(torch.tensor([-2.0, 2.0]))
+    >>> x = torch.tensor([[[[0.5, 0.5]]]])  # logits 1.5 and -1.5, slope 5: 0.3 away from the boundary
+    >>> adv = DDN()(net, x, torch.tensor([0]))
+    >>> round(float((adv - x).norm()), 2)
+    0.3
+    """
+
+    name: ClassVar[str] = "ddn"
+    title: ClassVar[str] = "DDN"
+    paper: ClassVar[str] = "Rony et al. 2019, arXiv 1811.09600"
+    norms: ClassVar[tuple[str, ...]] = ("l2",)
+    minimum_norm: ClassVar[bool] = True
+
+    norm: str = "l2"
+    steps: int = 100
+    radius: float = 1.0
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_norm(self)
+        check_count("steps", self.steps)
+        check_positive("radius", self.radius)
+        check_positive("gamma", self.gamma, most=0.5)
+
+    def run(self, model: Classifier, problem: Problem) -> Tensor:
+        found = search(model, problem, _Ddn(self.steps, self.radius, self.gamma), self.steps)
+        return shorten(model, problem, found, norms.get("l2")).point

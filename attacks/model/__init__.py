@@ -1,0 +1,1 @@
+"""The classifier under attack, and kernels that make its gradients cheap."""

@@ -1,0 +1,1 @@
+"""Changes that no norm bounds: patches, universal perturbations, rotations, corruptions."""

@@ -1,0 +1,1 @@
+"""index.html: sections, tables and charts drawn from a record."""

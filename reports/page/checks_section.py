@@ -1,0 +1,123 @@
+"""Can the numbers be trusted? The checks of an evaluation as the page shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..record.audit_record import AuditRecord
+from ..record.verdicts import NO_TRUST, RESERVATIONS, TRUST, UNCHECKED, CheckResult
+from . import wording
+from .adapted_section import adapted_sentence, adapted_table
+from .tables import Column, Group, Table
+
+_STATES = {"fail": "failed", "warn": "warned", "pass": "passed", "n/a": "open"}
+_WORDS = {"fail": "Failed", "warn": "Warning", "pass": "Passed", "n/a": "Not applicable"}
+_VERDICTS = {
+    TRUST: ("passed", "Trust these numbers"),
+    RESERVATIONS: ("warned", "Trust them with reservations"),
+    NO_TRUST: ("failed", "Do not trust these numbers"),
+    UNCHECKED: ("open", "These numbers were not checked"),
+}
+_URGENT = 3  # checks named on the first screen
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    id: str
+    state: str  # "failed", "warned", "passed" or "open"
+    word: str
+    title: str
+    figure: str  # "0.44, at most 0.01"; "" where there is none
+    detail: str
+    source: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Trust:
+    state: str  # as of a row
+    word: str
+    text: str
+    rows: list[CheckRow]  # failed first, then warnings
+    passed: Table
+    skipped: Table
+    answered: str  # what automatic answers came to; "" where there were to be none
+    answers: Table
+
+    @property
+    def urgent(self) -> list[CheckRow]:
+        """The rows for the first screen."""
+        return self.rows[:_URGENT]
+
+    @property
+    def more(self) -> int:
+        """How many rows the first screen leaves out."""
+        return max(0, len(self.rows) - _URGENT)
+
+    @property
+    def checked(self) -> bool:
+        return bool(self.rows) or not (self.passed.empty and self.skipped.empty)
+
+
+def trust(record: AuditRecord) -> Trust:
+    """The verdict and the checks behind it."""
+    state, word = _VERDICTS[record.verdict]
+    groups = {status: [_row(check) for check in record.checks if check.status == status] for status in _STATES}
+    failed, warned, passed, skipped = (groups[status] for status in _STATES)
+    return Trust(
+        state,
+        word,
+        _text(record, len(failed), len(warned)),
+        [*failed, *warned],
+        Table(
+            "checks-passed",
+            "Checks that passed",
+            [Column("Check", numeric=False), Column("Measured, threshold"), *_texts("What was found", "Source")],
+            [Group([[row.title, row.figure or "–", row.detail, row.source] for row in passed])],
+        ),
+        Table(
+            "checks-open",
+            "Checks that could not be made",
+            [Column("Check", numeric=False), *_texts("Why", "Source")],
+            [Group([[row.title, row.detail, row.source] for row in skipped])],
+        ),
+        adapted_sentence(record),
+        adapted_table(record),
+    )
+
+
+def _texts(*titles: str) -> list[Column]:
+    return [Column(title, numeric=False) for title in titles]
+
+
+def _text(record: AuditRecord, failed: int, warned: int) -> str:
+    made = sum(check.status != "n/a" for check in record.checks)
+    if not record.checks:
+        return "No checks of the evaluation were run with this audit."
+    if not made:
+        return "None of the checks could be made."
+    whole = "" if record.status == "complete" else " Those of the figures are missing: the run is incomplete."
+    counts = [f"{failed} failed"] * bool(failed) + [f"{warned} warned"] * bool(warned)
+    if not counts:
+        return f"All {made} checks of the evaluation passed.{whole}"
+    return f"Of {made} checks of the evaluation {wording.listing(counts)}.{whole}"
+
+
+def _row(check: CheckResult) -> CheckRow:
+    return CheckRow(
+        wording.clean(check.id, 60),
+        _STATES[check.status],
+        _WORDS[check.status],
+        wording.clean(check.title, 200),
+        _figure(check),
+        wording.clean(check.detail, 500),
+        wording.clean(check.source, 200),
+        wording.clean(check.remedy, 500),
+    )
+
+
+def _figure(check: CheckResult) -> str:
+    if check.measured is None:
+        return ""
+    measured = wording.number(check.measured, 2)
+    return measured if check.threshold is None else f"{measured}, at most {wording.number(check.threshold, 2)}"

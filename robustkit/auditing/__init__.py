@@ -1,0 +1,1 @@
+"""Audits: plan, worker, results, stages and gates."""

@@ -1,0 +1,64 @@
+"""Labelled pictures by their name: samples that come along, a folder, an array, a torchvision dataset."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from torch import Tensor
+
+from robustkit.data.arrays import MnistSamples, NpzData, TensorData
+from robustkit.data.dataset import Batch, Data
+from robustkit.data.folders import ImageNetSamples, folder_data
+from robustkit.data.names import DATA, data_names
+from robustkit.data.pictures import load_picture
+from robustkit.data.torchvision_data import torchvision_data
+from robustkit.errors import DataError
+from robustkit.text import suggestion
+
+__all__ = ["Batch", "Data", "data_names", "load_data", "load_picture", "tensor_data"]
+
+_PREFIX = "torchvision:"
+
+
+def load_data(name: str | os.PathLike[str]) -> Data:
+    """The data called `name`, listed but not read; see `data_names`.
+
+    Args:
+        name: "imagenet-samples", "mnist-samples", "torchvision:CIFAR10", a folder with one sub-folder of
+            pictures per class, or an `.npz` file of x (uint8 [N, H, W, C], or float32 [N, C, H, W] in [0,1])
+            and y (int [N]).
+
+    Raises:
+        DataError: unknown, not there, empty, or not of the form it should have.
+    """
+    name = os.fspath(name)
+    if name == "imagenet-samples":
+        return ImageNetSamples()
+    if name == "mnist-samples":
+        return MnistSamples()
+    if name.startswith(_PREFIX):
+        return torchvision_data(name, name.removeprefix(_PREFIX))
+    place = Path(name)
+    if place.is_dir():
+        return folder_data(place, name)
+    if place.suffix.lower() == ".npz":
+        if not place.is_file():
+            raise DataError(f"{name} does not exist: check the path")
+        return NpzData(place, name)
+    if place.exists():
+        raise DataError(f"{name} is a single file: give a folder with one sub-folder per class, or an .npz of x and y")
+    known = [each for each, _ in DATA if each.islower()]
+    raise DataError(
+        f"there is no data called {name!r}{suggestion(name, known)}; there are {', '.join(known)}, "
+        "torchvision:NAME, folders and .npz files"
+    )
+
+
+def tensor_data(x: Tensor, y: Tensor, name: str = "tensors") -> Data:
+    """Pictures in memory as data: x float32 [N, C, H, W] in [0,1], y int64 [N].
+
+    Raises:
+        DataError: a wrong dtype or shape, NaN, or values outside [0,1].
+    """
+    return TensorData(x, y, name)

@@ -1,0 +1,161 @@
+"""From a picture file to 8-bit pixels of the size a model wants; without torch, so that a process for it starts at
+once."""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from robustkit.errors import DataError
+from robustkit.text import one_line
+
+# Formats decoded inside Pillow alone: EPS and others would start a program or read other files.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA")
+# Above this a picture is refused: 100 million pixels are 300 MB once decoded.
+MAX_PIXELS = 100_000_000
+# Above this a JPEG is decoded at a reduced scale; below, the resize is the one the model was trained with.
+DRAFT_PIXELS = 25_000_000
+# Beyond this ratio of the sides the ends are cut off first: they would be cropped anyhow, but only after the
+# resize had made of 1×10000 pixels 256×2560000.
+MAX_RATIO = 16
+
+Pixels = NDArray[np.uint8]  # [H, W] or [H, W, 3]
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a picture becomes the model's input: resize the short side, crop the centre.
+
+    Args:
+        size: (height, width) of the input, in pixels. A picture of exactly this size is used as it is.
+        channels: 1 (grey) or 3 (RGB).
+        resize: pixels of the short side before the crop; None: just enough to cover `size`.
+        interpolation: "nearest", "bilinear", "bicubic", "lanczos", "box" or "hamming".
+    """
+
+    size: tuple[int, int]
+    channels: int = 3
+    resize: int | None = None
+    interpolation: str = "bilinear"
+
+
+def read_pixels(path: str | os.PathLike[str], preprocess: Preprocess) -> Pixels:
+    """The pixels of the picture in a file, uint8 [H, W] or [H, W, 3], in the size and channels the model wants.
+
+    See `pictures.load_picture`.
+
+    Raises:
+        DataError: no such file, not a picture, cut short, or above `MAX_PIXELS`.
+    """
+    file = Path(path)
+    try:
+        mode = file.stat().st_mode
+    except OSError as error:
+        raise DataError(f"{file}: cannot be opened ({error.strerror}): check the path") from None
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise DataError(f"{file}: is {kind}: give a picture file")
+    try:
+        # Pillow warns from half its own limit on; the limit that counts is ours.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file, formats=[name for name in FORMATS if _decodes(name)]) as image:
+                return fit(image, preprocess)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{file}: {_too_large(None)}") from None
+    except PermissionError:
+        raise DataError(f"{file}: may not be read: change its permissions") from None
+    except UnidentifiedImageError:
+        empty = file.stat().st_size == 0
+        raise DataError(f"{file}: {'is empty' if empty else 'is not a picture'}: replace or remove it") from None
+    except Exception as error:  # a broken file can raise nearly anything in Pillow's decoders
+        raise DataError(f"{file}: cannot be decoded ({one_line(error)}): replace or remove it") from None
+
+
+def fit(image: Image.Image, preprocess: Preprocess) -> Pixels:
+    """The pixels of a Pillow image, fitted to the model; see `read_pixels`.
+
+    Raises:
+        DataError: above `MAX_PIXELS`, without pixels, or with values of unknown range.
+    """
+    height, width = preprocess.size
+    short = preprocess.resize or max(height, width)
+    if image.format in ("JPEG", "MPO") and image.width * image.height > DRAFT_PIXELS:
+        image.draft(image.mode, (2 * short, 2 * short))
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(_too_large(image.size))
+    if image.width == 0 or image.height == 0:
+        raise DataError("has no pixels: replace or remove it")
+    image = _eight_bits(ImageOps.exif_transpose(image), "L" if preprocess.channels == 1 else "RGB")
+    if (image.height, image.width) != (height, width):
+        image = _fitted(image, preprocess)
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
+    """The picture in `mode` ("L" or "RGB"), transparency laid on white."""
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image).astype(np.float64)
+        top = 1.0 if image.mode == "F" else 65535.0
+        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= top):
+            raise DataError(f"has values outside 0 to {top:g} (mode {image.mode}): save it with 8 or 16 bits")
+        image = Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+    if image.mode in ("La", "RGBa") or image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image if image.mode == mode else image.convert("RGB").convert(mode)
+
+
+def _fitted(image: Image.Image, preprocess: Preprocess) -> Image.Image:
+    """Short side to `resize`, then the centre of `size`; pixel for pixel what torchvision's presets do."""
+    height, width = preprocess.size
+    longest = MAX_RATIO * min(image.size)
+    if max(image.size) > longest:
+        image = _centre(image, min(image.width, longest), min(image.height, longest))
+    if preprocess.resize is None:
+        scale = max(height / image.height, width / image.width)
+        new = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    else:
+        short = preprocess.resize
+        new = (
+            (short, int(short * image.height / image.width))
+            if image.width <= image.height
+            else (int(short * image.width / image.height), short)
+        )
+    if new != image.size:
+        image = image.resize(new, _FILTERS[preprocess.interpolation])
+    return _centre(image, width, height)
+
+
+def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
+    left = round((image.width - width) / 2)
+    top = round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))
+
+
+def _decodes(name: str) -> bool:
+    Image.init()
+    return name in Image.OPEN
+
+
+def _too_large(size: tuple[int, int] | None) -> str:
+    found = "far too many" if size is None else f"{size[0]}×{size[1]} = {size[0] * size[1] // 1_000_000} million"
+    return f"has {found} pixels, the limit is {MAX_PIXELS // 1_000_000} million: scale it down"

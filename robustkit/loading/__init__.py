@@ -1,1 +1,0 @@
-"""What `robustkit.models` and `robustkit.data` are made of."""

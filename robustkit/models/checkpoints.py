@@ -1,0 +1,169 @@
+"""Weights from a file into a network: nothing is executed, and whatever does not fit is named."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import re
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustkit.errors import ModelError
+from robustkit.text import one_line
+
+# Keys under which training scripts wrap a state dict, and prefixes that wrappers put before every key.
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+# A number of classes that no layer has by chance: where it turns up, the classes are counted.
+_PROBE = 1237
+
+
+def read_state(file: Path, remedy: str = "save or copy it again") -> dict[str, Tensor]:
+    """The tensors of a `.safetensors` file or a pickled state dict, unwrapped.
+
+    Raises:
+        ModelError: unreadable, no state dict inside, or a pickle that would run code.
+    """
+    if file.suffix.lower() == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return _unwrapped(load_file(file), file)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{file} is no whole safetensors file ({one_line(error)}): {remedy}") from None
+    return _unwrapped(read_pickle(file, remedy=remedy), file)
+
+
+def read_pickle(file: Path | io.BytesIO, name: str = "", remedy: str = "save or copy it again") -> Any:
+    """What `torch.save` wrote, read with `weights_only=True`.
+
+    Raises:
+        ModelError: cut short or not torch's, or a pickle that needs more than tensors.
+    """
+    name = name or str(file)
+    try:
+        with warnings.catch_warnings():  # of pickle protocols: what comes of them is said below
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise nearly anything
+        wanted = _wants(file, error)
+        if wanted is None:
+            reason = f" ({one_line(error)})" if isinstance(error, RuntimeError) else ""
+            raise ModelError(f"{name} is no file that torch.save wrote, or is damaged{reason}: {remedy}") from None
+    raise ModelError(
+        f"{name} holds more than weights ({wanted}), and to read that would run code from the file: save the "
+        "weights alone, torch.save(model.state_dict(), ...) or safetensors"
+    )
+
+
+def _wants(file: Path | io.BytesIO, error: Exception) -> str | None:
+    """What a refused pickle would import and call; None if it is not that which is wrong with it."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return None
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if named:
+        return named[1]
+    # Pickles of other protocols than torch's fail before their first import is met: look for one.
+    stream = io.BytesIO(file.read_bytes()) if isinstance(file, Path) else file
+    stream.seek(0)
+    strings: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name in ("GLOBAL", "INST"):
+                return str(argument).replace(" ", ".")
+            if opcode.name == "STACK_GLOBAL":
+                return ".".join(strings[-2:])
+            if isinstance(argument, str):
+                strings.append(argument)
+    except Exception:  # no pickle after all
+        return None
+    return None
+
+
+def _unwrapped(content: Any, file: Path) -> dict[str, Tensor]:
+    for _ in range(3):
+        if not isinstance(content, Mapping):
+            break
+        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{file} holds a {type(content).__name__}, not a state dict: save model.state_dict()")
+    state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not state:
+        raise ModelError(f"{file} holds no tensors: save model.state_dict()")
+    while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def count_classes(make: Callable[[int], nn.Module], state: Mapping[str, Tensor], default: int) -> int:
+    """Outputs of the network the state dict was saved from: rows of its last layer."""
+    try:
+        with torch.device("meta"):
+            net = make(_PROBE)
+    except NotImplementedError:  # RegNet computes with tensors while it is built
+        net = make(_PROBE)
+    shapes = {key: tensor.shape for key, tensor in net.state_dict().items()}
+    heads = [key for key, shape in shapes.items() if len(shape) > 1 and shape[0] == _PROBE]
+    found = [len(state[key]) for key in heads if key in state and state[key].dim()]
+    return found[-1] if found else default
+
+
+def fill(net: nn.Module, state: Mapping[str, Tensor], file: Path, arch: str) -> None:
+    """Load the state dict into the network, in place.
+
+    Raises:
+        ModelError: keys missing, unexpected or of another shape; weights that are NaN or infinite. All named.
+    """
+    wanted = net.state_dict()
+    # Batch norm counts its batches only to train on; files older than the counter are whole without it.
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in wanted]
+    faults = [f"{text}: {_some(keys)}" for text, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
+    if faults:
+        raise ModelError(f"{file} does not fit {arch}, {'; '.join(faults)}: give the architecture it was saved from")
+    shapes = [
+        f"{key} is {list(state[key].shape)} instead of {list(tensor.shape)}"
+        for key, tensor in wanted.items()
+        if key in state and state[key].shape != tensor.shape
+    ]
+    if shapes:
+        raise ModelError(f"{file} does not fit {arch}, other shapes: {_some(shapes)}: give the architecture it is from")
+    check_finite(state, str(file))
+    # Some networks (MNASNet) ask for the version of their layout: the keys fit, so it is today's.
+    filled = OrderedDict(state)
+    filled._metadata = wanted._metadata  # type: ignore[attr-defined]
+    try:
+        net.load_state_dict(filled, strict=False)
+    except RuntimeError as error:
+        raise ModelError(f"{file} cannot be loaded into {arch} ({one_line(error)}): save plain fp32 weights") from None
+
+
+def check_finite(state: Mapping[str, Tensor], name: str) -> None:
+    """Refuse weights that are NaN or infinite, and say which.
+
+    Raises:
+        ModelError: some are.
+    """
+    broken = [
+        key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value.float()).all()
+    ]
+    if broken:
+        raise ModelError(f"{name} has NaN or infinite weights in {_some(broken)}: take an earlier checkpoint")
+
+
+def _some(items: Iterable[str]) -> str:
+    """The first three and how many there are."""
+    listed = list(items)
+    more = f", ... ({len(listed)} in all)" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more
