@@ -35,8 +35,8 @@ _HOMES = {
     "Smoothing": "robustkit.certification",
     "audit": "robustkit.auditing.run",
     "certify": "robustkit.auditing.certified_audit",
-    "load_data": "robustkit.data",
-    "load_model": "robustkit.models",
+    "load_data": "robustkit.data.load",
+    "load_model": "robustkit.models.load",
 }
 
 

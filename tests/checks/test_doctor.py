@@ -12,8 +12,9 @@ from torch import nn
 
 from robustkit import load_data, load_model
 from robustkit.checks import PREFLIGHT
-from robustkit.checks.doctor import doctor, exit_status
+from robustkit.checks.doctor import doctor
 from robustkit.cli import main
+from robustkit.cli.commands.doctor import exit_status
 from robustkit.errors import ConfigError, DataError, ModelError
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
+from report_edges import EDGES
 from report_suite import suite
-from test_report_page import EDGES
 
 from robustkit.reports import write
 
