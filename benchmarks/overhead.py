@@ -13,8 +13,8 @@ step costs more than 1.05 gradients. Run it on a quiet machine.
 Of what a step adds, the copy of the best points, the step itself and the projection onto ball and box (six passes over
 the batch in L∞) are the most, then the margin and the loss; the rest is Python, which shows with small networks on
 small batches alone. A step is below one bare gradient all the same, as some of PyTorch's kernels are replaced
-(`attacks/model/fast_kernels.py`): on two quiet cores of an AMD EPYC (torch 2.14.1, two threads, best of 5) LeNet-5 comes to 0.78,
-EfficientNet-Lite0 to 0.64 and ResNet-18 to 0.93, all in bf16.
+(`attacks/model/fast_kernels.py`): on two quiet cores of an AMD EPYC (torch 2.14.1, two threads, best of 5) LeNet-5
+comes to 0.78, EfficientNet-Lite0 to 0.64 and ResNet-18 to 0.93, all in bf16.
 """
 
 from __future__ import annotations
