@@ -11,7 +11,8 @@ from torch import Tensor
 
 from robustkit.attacks import APGD, PGD, Square
 from robustkit.attacks.core.attack import Attack
-from robustkit.auditing.plan import Subject, Watch, default_batch, read_grid, resolved
+from robustkit.auditing.progress import Watch
+from robustkit.auditing.resolve import AnyModel, default_batch, read_grid, resolved
 from robustkit.auditing.run import audit
 from robustkit.certification import Bounds, Smoothing
 from robustkit.certification.bounds import BoundsCertifier
@@ -25,7 +26,7 @@ from robustkit.reports import AuditRecord, CheckResult
 
 
 def certify(
-    model: Subject,
+    model: AnyModel,
     data: Data | tuple[Tensor, Tensor],
     method: Smoothing | Bounds,
     eps: Iterable[float] | Mapping[float, str],

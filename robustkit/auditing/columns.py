@@ -1,91 +1,155 @@
-"""The rows of one batch under attack, and what an attack did to them."""
+"""Columns of results: each declared once, and from that declaration joined, spread, stored and read back."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import Any
+from functools import cache
+from typing import Annotated, Any, Self
 
-import torch
-from torch import Tensor
-
-_COLUMNS = ("broken", "distances", "rms", "predictions", "confidences", "arrived")
-_COUNTS = ("outside", "undecided", "forwards", "backwards", "reached", "aimed")
+import numpy as np
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows of a batch that the model gets right."""
+class Column:
+    """A number a sample, or one a sample and ε.
 
-    x: Tensor
-    y: Tensor
-    targets: Tensor | None
-    ids: Tensor  # on the CPU
-    places: Tensor  # in the batch, on the CPU
-    known: Tensor | None = None  # float64, on the CPU: the smallest distance at which an attack before broke it, or inf
+    Args:
+        dtype: NumPy's.
+        empty: where a sample has no such number.
+        per_eps: one column each ε of the grid: [samples, ε].
+    """
 
-    def take(self, keep: Tensor) -> Rows:
-        targets = None if self.targets is None else self.targets[keep]
-        host = keep.cpu()
-        known = None if self.known is None else self.known[host]
-        return Rows(self.x[keep], self.y[keep], targets, self.ids[host], self.places[host], known)
+    dtype: str
+    empty: float
+    per_eps: bool = False
 
-    def part(self, part: slice) -> Rows:
-        targets = None if self.targets is None else self.targets[part]
-        known = None if self.known is None else self.known[part]
-        return Rows(self.x[part], self.y[part], targets, self.ids[part], self.places[part], known)
+    def blank(self, samples: int, grid: int) -> np.ndarray:
+        return np.full((samples, grid) if self.per_eps else samples, self.empty, dtype=self.dtype)
+
+
+_NUMBER = Column("<f8", math.nan)
+_PLACE = Column("<i8", -1)
 
 
 @dataclass
-class Found:
-    """What one attack did to the rows of a batch, and what it asked of the model for it; on the CPU."""
+class Columns:
+    """Columns of the same samples, in the same order. A subclass declares each as an annotated field."""
 
-    broken: Tensor
-    distances: Tensor
-    rms: Tensor
-    predictions: Tensor
-    confidences: Tensor
-    points: dict[int, Tensor]  # the first few broken rows' points, for the pictures
-    arrived: Tensor  # int64 [rows, ε], queries after which a row was broken within each ε; -1 where it was not
-    cells: dict[tuple[str, str], Tensor] = field(default_factory=dict)  # bool [rows], by variant and level
-    outside: int = 0  # points that left ball or box and so were not counted
-    undecided: int = 0  # points that a certifier gave no answer for
+    @classmethod
+    @cache
+    def declared(cls) -> dict[str, Column]:
+        """The columns by name."""
+        hints = typing.get_type_hints(cls, include_extras=True)
+        return {each.name: hints[each.name].__metadata__[0] for each in dataclasses.fields(cls)}
+
+    @classmethod
+    def blank(cls, samples: int, grid: int = 0) -> Self:
+        """Columns of so many samples that have no numbers yet; `grid` is how many ε there are."""
+        return cls(**{name: each.blank(samples, grid) for name, each in cls.declared().items()})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], grid: int = 0) -> Self:
+        """The samples of all parts, in order."""
+        if not parts:
+            return cls.blank(0, grid)
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in cls.declared()})
+
+    @classmethod
+    def read(cls, stored: Mapping[str, bytes], grid: int = 0) -> Self:
+        """Columns from what `stored` gave."""
+        flat = {name: np.frombuffer(stored[name], dtype=each.dtype) for name, each in cls.declared().items()}
+        samples = next(len(flat[name]) for name, each in cls.declared().items() if not each.per_eps)
+        per_eps = {name: flat[name].reshape(samples, grid) for name, each in cls.declared().items() if each.per_eps}
+        return cls(**{**flat, **per_eps})
+
+    def stored(self) -> dict[str, bytes]:
+        return {name: np.ascontiguousarray(getattr(self, name)).tobytes() for name in self.declared()}
+
+    def within(self, samples: int, rows: np.ndarray, grid: int = 0) -> Self:
+        """These samples as `rows` of so many, of which the others have no numbers."""
+        whole = self.blank(samples, grid)
+        for name in self.declared():
+            getattr(whole, name)[rows] = getattr(self, name)
+        return whole
+
+    def __len__(self) -> int:
+        first = next(iter(self.declared()))
+        return len(getattr(self, first))
+
+
+@dataclass
+class SampleColumns(Columns):
+    """The samples of an audit, and the model's clean answers."""
+
+    ids: Annotated[np.ndarray, _PLACE]
+    labels: Annotated[np.ndarray, _PLACE]
+    predictions: Annotated[np.ndarray, _PLACE]
+    confidences: Annotated[np.ndarray, _NUMBER]
+    radii: Annotated[np.ndarray, _NUMBER]  # certified; NaN where nothing is
+
+    @property
+    def right(self) -> np.ndarray:
+        same: np.ndarray = self.labels == self.predictions
+        return same
+
+
+@dataclass
+class AttackColumns(Columns):
+    """One attack's results; empty where it broke nothing, or the model was wrong before."""
+
+    distances: Annotated[np.ndarray, _NUMBER]  # in the audit's norm
+    rms: Annotated[np.ndarray, _NUMBER]
+    predictions: Annotated[np.ndarray, _PLACE]
+    confidences: Annotated[np.ndarray, _NUMBER]
+    queries: Annotated[np.ndarray, Column("<i8", -1, per_eps=True)]  # after which it was broken within each ε
+
+    @property
+    def broken(self) -> np.ndarray:
+        found: np.ndarray = ~np.isnan(self.distances)
+        return found
+
+
+@dataclass
+class AttackCounts:
+    """Sums over the samples that one attack was run on."""
+
+    attacked: int = 0
     forwards: int = 0
     backwards: int = 0
+    seconds: float = 0.0
+    outside: int = 0  # points that left ball or box and so were not counted
+    undecided: int = 0  # points that a certifier gave no answer for
     reached: int = 0  # of the target
-    aimed: int = 0  # rows attacked with a target
-    inherited: list[int] = field(default_factory=list)  # per ε, rows not attacked since a smaller one broke them
+    aimed: int = 0  # samples attacked with a target
+    inherited: list[int] = field(default_factory=list)  # per ε, not attacked since a smaller one broke them
+    cells: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)  # broken, tried; by variant and level
 
     @classmethod
-    def none(cls, rows: int, grid: int) -> Found:
-        empty = torch.full((rows,), math.nan, dtype=torch.float64)
-        return cls(
-            torch.zeros(rows, dtype=torch.bool),
-            empty,
-            empty.clone(),
-            torch.full((rows,), -1),
-            empty.clone(),
-            {},
-            torch.full((rows, grid), -1),
-            inherited=[0] * grid,
-        )
+    def total(cls, parts: Sequence[AttackCounts], grid: int) -> AttackCounts:
+        """The sum of all parts, field by field."""
+        whole = cls(inherited=[0] * grid)
+        for part in parts:
+            for each in dataclasses.fields(cls):
+                name, value = each.name, getattr(part, each.name)
+                if name == "inherited":
+                    whole.inherited = [a + b for a, b in zip(whole.inherited, value or [0] * grid, strict=True)]
+                elif name == "cells":
+                    for cell, (broken, tried) in value.items():
+                        before = whole.cells.get(cell, (0, 0))
+                        whole.cells[cell] = (before[0] + broken, before[1] + tried)
+                else:
+                    setattr(whole, name, getattr(whole, name) + value)
+        return whole
+
+    def plain(self) -> dict[str, Any]:
+        """The sums as JSON values; `from_plain` is its inverse."""
+        return {**vars(self), "cells": [[*cell, *count] for cell, count in self.cells.items()]}
 
     @classmethod
-    def joined(cls, parts: list[Found]) -> Found:
-        """What was found in the parts of a batch, in order."""
-        if len(parts) == 1:
-            return parts[0]
-        starts = accumulate((len(part.broken) for part in parts), initial=0)
-        points = {
-            start + row: point for start, part in zip(starts, parts, strict=False) for row, point in part.points.items()
-        }
-        untried = [torch.zeros_like(part.broken) for part in parts]
-        cells = {
-            cell: torch.cat([part.cells.get(cell, none) for part, none in zip(parts, untried, strict=True)])
-            for cell in dict.fromkeys(cell for part in parts for cell in part.cells)
-        }
-        whole: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in parts]) for name in _COLUMNS}
-        whole |= {name: sum(getattr(part, name) for part in parts) for name in _COUNTS}
-        inherited = [sum(each) for each in zip(*(part.inherited for part in parts), strict=True)]
-        return cls(**whole, points=points, cells=cells, inherited=inherited)
+    def from_plain(cls, values: Mapping[str, Any]) -> AttackCounts:
+        cells = {(variant, level): (broken, tried) for variant, level, broken, tried in values["cells"]}
+        return cls(**{**values, "cells": cells})

@@ -27,8 +27,8 @@ _LONGEST = 200  # bytes of a name, of 255 that a file's may have
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A sample and what an attack made of it."""
+class Pair:
+    """A sample and its adversarial example."""
 
     sample: int
     name: str
@@ -50,44 +50,44 @@ def check_attack(model: LoadedModel, attack: Attack, targeted: bool) -> None:
         raise ConfigError(str(error)) from None
 
 
-def save_comparison(model: LoadedModel, subject: Subject, folder: Path, stem: str) -> Comparison:
-    """Write the three pictures of a subject into `folder` and say what the model makes of the files.
+def save_comparison(model: LoadedModel, pair: Pair, folder: Path, stem: str) -> Comparison:
+    """Write the three pictures of a pair into `folder` and say what the model makes of the files.
 
     The perturbation is saved around mid-grey, amplified so that its largest change spans the full range.
     Files are named `stem-original.png`, `stem-perturbation.png` and `stem-adversarial.png`; in the result they
     are relative to the parent of `folder`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    device = subject.x.device
+    device = pair.x.device
     names = {part: f"{stem}-{part}.png" for part in ("original", "perturbation", "adversarial")}
-    _save(subject.x, folder / names["original"])
-    _save(subject.adversarial, folder / names["adversarial"])
+    _save(pair.x, folder / names["original"])
+    _save(pair.adversarial, folder / names["adversarial"])
     original, adversarial = (_read(folder / names[part]).to(device) for part in ("original", "adversarial"))
 
     # Drawn from the point before rounding: a change below half a level still has a shape worth seeing.
-    change = subject.adversarial - subject.x
+    change = pair.adversarial - pair.x
     top = float(change.abs().max())
     amplification = 1 / top if top > 0 else 1.0
     _save((0.5 + 0.5 * amplification * change).clamp(0, 1), folder / names["perturbation"])
 
-    before, clean, after = model.logits(torch.stack([subject.adversarial, original, adversarial])).softmax(1)
-    truth = int(clean.argmax()) if subject.truth is None else subject.truth
+    before, clean, after = model.logits(torch.stack([pair.adversarial, original, adversarial])).softmax(1)
+    truth = int(clean.argmax()) if pair.truth is None else pair.truth
     # In whole levels, so that 1/255 is 1/255 and not a rounded difference of two floats.
     saved = ((adversarial * 255).round() - (original * 255).round())[None].double() / 255
-    reached = [_reached(row, truth, subject.target) for row in (before, after)]
+    reached = [_reached(row, truth, pair.target) for row in (before, after)]
     return Comparison(
-        sample=subject.sample,
-        name=subject.name,
-        truth="" if subject.truth is None else class_name(model, truth),
-        attack=subject.attack.title,
-        norm=subject.norm,
-        eps=subject.eps,
-        target=None if subject.target is None else class_name(model, subject.target),
+        sample=pair.sample,
+        name=pair.name,
+        truth="" if pair.truth is None else class_name(model, truth),
+        attack=pair.attack.title,
+        norm=pair.norm,
+        eps=pair.eps,
+        target=None if pair.target is None else class_name(model, pair.target),
         original=_judged(model, clean, f"{folder.name}/{names['original']}"),
         perturbation=f"{folder.name}/{names['perturbation']}",
         amplification=amplification,
         adversarial=_judged(model, after, f"{folder.name}/{names['adversarial']}"),
-        size=float(norms.get(subject.norm).size(saved)[0]),
+        size=float(norms.get(pair.norm).size(saved)[0]),
         rms=float(saved.square().mean().sqrt()),
         before_label=class_name(model, int(before.argmax())),
         before_confidence=float(before.max()),
@@ -129,9 +129,9 @@ def compare_picture(
         raise ConfigError(str(error)) from None
     radius = eps if budgeted else None
     norm = attack.norm if attack.ball else "l2"
-    subject = Subject(0, path.name, None, x[0], point[0], attack, norm, radius, aim)
+    pair = Pair(0, path.name, None, x[0], point[0], attack, norm, radius, aim)
     stem = _stem(path)
-    comparison = save_comparison(model, subject, folder, stem)
+    comparison = save_comparison(model, pair, folder, stem)
     return comparison, draw_figure(comparison, folder, stem)
 
 

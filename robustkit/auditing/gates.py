@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from robustkit.attacks.core.attack import Attack
-from robustkit.auditing.results import without_eps
+from robustkit.auditing.journal import without_eps
 from robustkit.checks import with_gates
 from robustkit.errors import ConfigError
 from robustkit.reports import AuditRecord, EpsPoint, Gate, Rate

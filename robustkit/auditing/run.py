@@ -1,37 +1,35 @@
-"""The audit: every attack on every sample over a grid of ε, judged again by the model in full precision."""
+"""The flow of an audit: plan, batches, worker, journal, results, record."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
-from robustkit.adaptive import Habits, habits_of, judge_of
 from robustkit.attacks.core.attack import Attack
-from robustkit.attacks.core.goal import answered
 from robustkit.attacks.model.classifier import Classifier
-from robustkit.auditing import check_stage
-from robustkit.auditing.adaptive_stage import Adaptation
-from robustkit.auditing.columns import Found, Rows
-from robustkit.auditing.comparison_files import class_name
-from robustkit.auditing.comparisons import Gallery
-from robustkit.auditing.plan import LEAST_LIKELY, Plan, Watch, make_plan, target_name
-from robustkit.auditing.results import Ledger, Tally, spread
-from robustkit.auditing.transfer_matrix import Exchange
-from robustkit.auditing.worker import Attacker
+from robustkit.auditing.journal import AttackEntry, Journal
+from robustkit.auditing.outcome import AttackOutcome, BatchOutcome
+from robustkit.auditing.plan import Plan, Request, make_plan
+from robustkit.auditing.progress import Progress, Watch
+from robustkit.auditing.record import make_record
+from robustkit.auditing.results import Results
+from robustkit.auditing.stages import adaptive
+from robustkit.auditing.stages import checks as check_stage
+from robustkit.auditing.stages.comparisons import Comparisons
+from robustkit.auditing.stages.fitting import fit
+from robustkit.auditing.worker import Preparation, Worker
 from robustkit.certification import Certifier
-from robustkit.data.load import Batch, Data
+from robustkit.data.dataset import Batch, Data
 from robustkit.errors import AuditFailed, AuditInterrupted, ModelError, RobustkitError
 from robustkit.models.load import LoadedModel
 from robustkit.models.memory import Room
-from robustkit.reports import Adapted, AuditRecord, CheckResult, DataInfo, Skipped
+from robustkit.reports import Adapted, AuditRecord
 
 
 def audit(
@@ -93,20 +91,24 @@ def audit(
         AuditInterrupted: a KeyboardInterrupt whose `record` holds what was finished.
     """
     plan = make_plan(
-        model, data, attacks, eps, seed, norm, samples, batch_size, target, surrogates, out, watch, command, certifier
+        Request(
+            model=model,
+            data=data,
+            attacks=attacks,
+            eps=eps,
+            seed=seed,
+            norm=norm,
+            samples=samples,
+            batch_size=batch_size,
+            target=target,
+            surrogates=surrogates,
+            command=command,
+            certifier=certifier,
+        )
     )
-    run = _Run(plan)
+    run = _Run(plan, None if out is None else Path(out), watch or (lambda *_: None))
     try:
-        if (checks or adapt) and len(plan.data):
-            run.checks = check_stage.before(plan)
-        if adapt:
-            run.settle_in()
-        run.go()
-        if checks or adapt:
-            run.checks += check_stage.after(plan, run.record("complete"))
-        if adapt:
-            run.adapt()
-        return run.record("complete")
+        return run.run(checks=checks or adapt, adapt=adapt)
     except KeyboardInterrupt:
         raise AuditInterrupted(run.finished()) from None
     except Exception as error:  # the model and the attacks may be anybody's code
@@ -120,167 +122,91 @@ def audit(
 
 
 class _Run:
-    """One audit under way."""
+    """One audit under way: hands batches to the worker, and what comes of them to the journal."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, out: Path | None, watch: Watch) -> None:
         self.plan = plan
-        self.ledger = Ledger(plan.eps, [self._tally(attack) for attack in plan.attacks])
         self.room = Room(plan.batch_size)
-        self.attacker = Attacker(plan, self.ledger.tallies, self.room)
-        self.gallery = Gallery(plan, self.ledger, self.attacker, self._enter)
-        self.exchange = Exchange(plan, self.room) if plan.surrogates else None
+        self.progress = Progress(watch, plan.model, plan.total)
+        self.journal = open_journal(plan, out)
+        self.pictures = None if out is None else out / "comparisons"
         self.started = time.monotonic()
-        self.total = min(len(plan.data), plan.samples or len(plan.data))
-        self.stage, self.done, self.base = "", 0, 0
-        self.checks: list[CheckResult] = []
-        self.habits = Habits({})
-        self.stopped = False  # whether the model gives no gradient, so that named attacks that need one cannot run
+        self.prepared = Preparation(plan.model)
+        self.current = BatchOutcome(0)
         self.adapted: Adapted | None = None
+        self.ended: AuditRecord | None = None
 
-    def _tally(self, attack: Attack) -> Tally:
-        grid, classes = len(self.plan.eps), self.plan.model.num_classes
-        counted = attack.ball and attack.access != "gradient" and attack.norm == self.plan.norm
-        arrived = [array("q") for _ in range(grid if counted and attack.queried else 0)]
-        return Tally(attack, inherited=[0] * grid, arrived=arrived, notes=list(attack.notes(classes)))
+    def run(self, *, checks: bool, adapt: bool) -> AuditRecord:
+        """The flow: checks of model and data, batches, checks of the figures, adaptive attacks."""
+        plan, journal = self.plan, self.journal
+        if checks and len(plan.data):
+            journal.put_checks(check_stage.before(plan, self.progress))
+        if adapt:
+            self.prepared = adaptive.prepare(plan, journal, self.progress)
+        with self.progress.listening():
+            self.prepared = fit(plan, self.prepared, journal, self.room, self.progress)
+            worker = Worker(plan, self.prepared, self.room, self.progress)
+            self.batches(worker)
+        if checks:
+            journal.put_checks([*journal.checks(), *check_stage.after(plan, self.record(), self.progress)])
+        if adapt:
+            self.adapted = adaptive.attack_again(worker, journal)
+            journal.put_checks(check_stage.again(self.record()))
+        self.ended = self.record()
+        journal.close()
+        return self.ended
 
-    def go(self) -> None:
-        plan = self.plan
-        listener, plan.model.listener = plan.model.listener, self._tell
-        try:
-            for place, tally in enumerate(self.ledger.tallies):
-                if type(tally.attack).fitted is not Attack.fitted:
-                    self._enter(f"fitting {tally.attack.title}", 0)
-                    self.attacker.fit(place)
-            batches = plan.data.batches(plan.model, plan.batch_size, plan.samples)
-            self._enter("reading the pictures", 0)
-            with closing(batches):
-                for batch in batches:
-                    self._batch(batch)
-        finally:
-            plan.model.listener = listener
+    def batches(self, worker: Worker) -> None:
+        """Every batch through the worker into the journal."""
+        plan, done = self.plan, 0
+        comparisons = None if self.pictures is None else Comparisons(worker, self.journal, self.pictures)
 
-    def settle_in(self) -> None:
-        """Find out what the model's answers depend on besides the picture, and judge accordingly from now on."""
-        self.stopped = any(check.id == "gradient-unavailable" and check.status == "fail" for check in self.checks)
-        for tally in self.ledger.tallies if self.stopped else []:
-            if tally.attack.access == "gradient":
-                tally.notes.append("The model gives it no gradient, so it broke nothing")
-        first = check_stage.first_samples(self.plan)
-        if first is not None:
-            self.habits = habits_of(self.plan.model, *first, self.plan.seed)
-            self.attacker.judge = judge_of(self.plan.model, self.habits)
+        def show(found: AttackOutcome, batch: Batch) -> None:
+            if comparisons is not None:
+                comparisons.add(self.current, batch)
 
-    def adapt(self) -> None:
-        """Attack anew where a check found a fault."""
-        plan, model = self.plan, self.plan.model
-        before = self.record("complete").worst_case
-        listener, model.listener = model.listener, self._tell
-        try:
-            answers = Adaptation(
-                plan,
-                self.ledger,
-                self.attacker,
-                self.habits,
-                self.checks,
-                check_stage.drawer(plan),
-                self._targets,
-                self._tally,
-                self._enter,
-            ).run()
-        finally:
-            model.listener = listener
-        self.adapted = Adapted(before, self.record("complete").worst_case, str(self.habits), answers)
-        self.checks = check_stage.again(self.record("complete"))
+        batches = plan.data.batches(plan.model, plan.batch_size, plan.samples)
+        self.progress.enter("reading the pictures", 0)
+        with closing(batches):
+            for number, batch in enumerate(batches):
+                self.current = BatchOutcome(number)
+                self.journal.append(worker.run(batch, self.current, done, show))
+                done += len(batch)
 
-    def _enter(self, stage: str, done: int) -> None:
-        self.stage, self.done, self.base = stage, done, self.plan.model.forwards
-        self._tell()
-
-    def _tell(self) -> None:
-        self.plan.watch(self.stage, self.done, self.total, self.plan.model.forwards - self.base)
-
-    def _batch(self, batch: Batch) -> None:
-        plan, ledger, device = self.plan, self.ledger, self.plan.model.device
-        self._enter("clean accuracy", len(ledger))
-        x, y = batch.x.to(device, non_blocking=True), batch.y.to(device)
-        logits = torch.cat(self.room.parts(len(x), lambda part: self.attacker.judge.logits(x[part])))
-        confidence, predicted = answered(logits)
-        if plan.certifier is not None:
-            confidence, predicted = self._certified(plan.certifier, x, y, batch.ids)
-        right = (predicted == y).nonzero().squeeze(1)
-        ledger.extend(batch.ids.tolist(), batch.names, batch.y.tolist(), predicted.tolist(), confidence.tolist())
-        # The rows that are wrong already are not attacked.
-        rows = right.cpu()
-        survivors = Rows(x[right], y[right], self._targets(y[right], logits[right]), batch.ids[rows], rows)
-        names = [batch.names[row] for row in rows.tolist()]
-        for place, tally in enumerate(ledger.tallies):
-            self._enter(f"{tally.attack.title}, {place + 1} of {len(ledger.tallies)} attacks", tally.judged)
-            if self.stopped and tally.attack.access == "gradient":
-                found = Found.none(len(survivors.x), len(plan.eps))
-            else:
-                found = self.attacker.run(place, survivors)
-            tally.extend(len(batch.ids), rows.numpy(), found)
-            self.gallery.add(place, survivors, found, names)
-        if self.exchange is not None:
-            self._enter("which model's points fool which", len(ledger) - len(batch.ids))
-            self.exchange.add(survivors)
-
-    def _certified(self, certifier: Certifier, x: Tensor, y: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The answers of a certifier, one class more than the model has standing for none; their radii are noted."""
-        rows = []
-        for row in range(len(x)):
-            self._enter(f"certifying by {certifier.title}", len(self.ledger) + row)
-            part = slice(row, row + 1)
-            seen = certifier.certify(x[part], y[part], ids[part])
-            predicted = torch.where(seen.silent, self.plan.model.num_classes, seen.predicted)
-            rows.append((seen.confidence, predicted, torch.where(predicted == y[part], seen.radius, torch.nan)))
-        confidence, predicted, radius = (torch.cat(column) for column in zip(*rows, strict=True))
-        self.ledger.radii.extend(radius.tolist())
-        return confidence, predicted
-
-    def _targets(self, y: Tensor, logits: Tensor) -> Tensor | None:
-        target = self.plan.target
-        if target is None:
-            return None
-        return logits.argmin(1) if target == LEAST_LIKELY else torch.full_like(y, int(target))
+    def record(self, status: str = "complete") -> AuditRecord:
+        """The record of what has been found so far."""
+        return make_record(
+            self.plan,
+            Results(self.journal, self.plan.eps),
+            self.journal,
+            status=status,
+            seconds=time.monotonic() - self.started,
+            batch_size=self.room.rows,
+            adapted=self.adapted,
+        )
 
     def finished(self) -> AuditRecord | None:
         """The record of an audit that broke off, None if it had hardly begun."""
-        self.ledger.settle()
-        return self.record("incomplete") if len(self.ledger) else None
+        with closing(self.journal):
+            if self.ended is not None:  # broken off between the last line and the return
+                return dataclasses.replace(self.ended, status="incomplete")
+            self.journal.append(self.current)  # what was finished of the batch under way
+            return self.record("incomplete") if len(Results(self.journal, self.plan.eps)) else None
 
-    def record(self, status: str) -> AuditRecord:
-        """What has been found so far."""
-        plan, ledger, model = self.plan, self.ledger, self.plan.model
-        worst, by, judged = ledger.worst()
-        optimal = ledger.optimality(plan.norm, worst)
-        right = ledger.right()
-        broken = worst[right & np.isfinite(worst)]
-        skipped = [Skipped(file, reason) for file, reason in plan.data.skipped]
-        return AuditRecord(
-            status=status,
-            norm=plan.norm,
-            eps=list(plan.eps),
-            target=target_name(model, plan.target),
-            model=plan.model_info(model),
-            data=DataInfo(plan.data.name, plan.data.title, len(plan.data), skipped),
-            run=plan.run_info(time.monotonic() - self.started, self.room.rows),
-            clean=ledger.clean(),
-            clean_confidence=spread(np.asarray(ledger.confidences)),
-            worst_case=ledger.curve(worst[:judged]),
-            worst_distance=spread(broken),
-            attacks=[
-                ledger.result(tally, plan.target is not None, figure)
-                for tally, figure in zip(ledger.tallies, optimal, strict=True)
-            ],
-            samples=ledger.samples(worst, by),
-            classes=ledger.classes(
-                lambda index: class_name(model, index) if index < model.num_classes else "no answer"
-            ),
-            comparisons=list(ledger.comparisons),
-            surrogates=[plan.model_info(other) for other in plan.surrogates],
-            transfer=[] if self.exchange is None else self.exchange.result(),
-            checks=list(self.checks),
-            certified=None if plan.certifier is None else ledger.certified(plan.certifier),
-            adapted=self.adapted,
-        )
+
+def open_journal(plan: Plan, out: Path | None) -> Journal:
+    """A new journal of the plan in the folder of the report, in memory without one; an older one is replaced."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ("audit.sqlite", "audit.sqlite-wal", "audit.sqlite-shm"):
+            (out / name).unlink(missing_ok=True)
+    path = None if out is None else out / "audit.sqlite"
+    journal = Journal(path, plan.description(), plan.fingerprint, len(plan.eps))
+    classes = plan.model.num_classes
+    journal.describe(
+        {
+            place: AttackEntry.of(attack, plan.counts_queries(attack), attack.notes(classes))
+            for place, attack in enumerate(plan.attacks)
+        }
+    )
+    return journal

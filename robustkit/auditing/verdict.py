@@ -1,6 +1,8 @@
-"""What an attack returns, judged by the model itself in full precision: nobody's word is taken for success."""
+"""The verdict on an attack's points, in full precision by the model itself: nobody's word is taken for success."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,71 +11,116 @@ from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.goal import answered
 from robustkit.attacks.geometry.norms import Norm
 from robustkit.attacks.model.classifier import Classifier
-from robustkit.auditing.columns import Found, Rows
 from robustkit.certification import Certifier
 from robustkit.reports.record.statistics import TOLERANCE
 
-PICTURES = 6  # comparisons in a report
+
+@dataclass(frozen=True)
+class Rows:
+    """The samples of a batch that the model gets right, R of them."""
+
+    x: Tensor  # [R, C, H, W]
+    y: Tensor
+    targets: Tensor | None
+    ids: Tensor  # on the CPU
+    places: Tensor  # in the batch, on the CPU
+    known: Tensor | None = None  # float64, on the CPU: the smallest distance at which an attack before broke it, or inf
+
+    def take(self, keep: Tensor | slice) -> Rows:
+        """Some of the rows, by place on the device of x."""
+        host = keep.cpu() if isinstance(keep, Tensor) else keep
+        return Rows(
+            x=self.x[keep],
+            y=self.y[keep],
+            targets=None if self.targets is None else self.targets[keep],
+            ids=self.ids[host],
+            places=self.places[host],
+            known=None if self.known is None else self.known[host],
+        )
+
+    def __len__(self) -> int:
+        return len(self.x)
 
 
-def judge(
-    model: Classifier,
-    norm: Norm,
-    attack: Attack,
-    eps: float | None,
-    rows: Rows,
-    points: Tensor,
-    left: Tensor,
-    found: Found,
-    certifier: Certifier | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Ask the model about the points of `rows`, which are `left` of the batch, and note in `found` what is broken.
+@dataclass(frozen=True)
+class Verdict:
+    """What became of R points.
 
-    Box and budget must hold: an attack of ours that leaves them is a defect and stops the audit; a point of somebody
-    else's that does is not counted.
-
-    Where there is a certifier, it answers in the model's place; a row without an answer is not broken, but counted.
-
-    Returns whether each row is wrong now, and whether it is at its target.
-
-    Raises:
-        RuntimeError: points that are none, or outside.
+    Args:
+        wrong: bool [R], the model errs.
+        reached: bool [R], the target where there is one, else `wrong`.
+        distances, rms: float64 [R], on the CPU as are the next two.
+        predictions: int64 [R].
+        confidences: float64 [R].
+        points: [R, C, H, W] as judged: one outside ball or box is the sample itself again.
+        outside, undecided: how many were outside; how many the certifier gave no answer for.
     """
-    if not isinstance(points, Tensor) or points.shape != rows.x.shape or not bool(torch.isfinite(points).all()):
-        raise RuntimeError(f"{attack.title} returned points of the wrong shape, or NaN")
-    change = (points - rows.x).double()
-    sizes = norm.size(change)
-    outside = (points.flatten(1).amin(1) < -TOLERANCE) | (points.flatten(1).amax(1) > 1 + TOLERANCE)
-    if eps is not None:
-        outside = outside | (sizes > eps + TOLERANCE)
-    stray = outside.nonzero().squeeze(1)
-    if len(stray):
-        if not attack.foreign:
-            _complain(attack, eps, points, sizes)
-        found.outside += len(stray)
-        points = points.clone()
-        points[stray] = rows.x[stray]
-    if certifier is None:
-        confidence, predicted = answered(model.logits(points))
-        wrong = predicted != rows.y
-    else:
-        seen = certifier.judge(points, rows.ids)
-        confidence, predicted = seen.confidence, seen.predicted
-        found.undecided += int(seen.silent.sum())
-        wrong = (predicted != rows.y) & ~seen.silent
-    there = wrong if rows.targets is None else predicted == rows.targets
-    fresh = (wrong & ~found.broken.to(left.device)[left]).nonzero().squeeze(1)
-    place = left[fresh].cpu()
-    found.broken[place] = True
-    found.distances[place] = sizes[fresh].cpu()
-    found.rms[place] = change[fresh].flatten(1).square().mean(1).sqrt().cpu()
-    found.predictions[place] = predicted[fresh].cpu()
-    found.confidences[place] = confidence[fresh].double().cpu()
-    # Kept for the pictures: the first few broken rows, and where one later gets to its target, that point.
-    for row, point, arrived in zip(left.tolist(), points, there.tolist(), strict=True):
-        if (arrived and row in found.points) or (bool(found.broken[row]) and len(found.points) < PICTURES):
-            found.points[row] = point
-    return wrong, there
+
+    wrong: Tensor
+    reached: Tensor
+    distances: Tensor
+    rms: Tensor
+    predictions: Tensor
+    confidences: Tensor
+    points: Tensor
+    outside: int
+    undecided: int
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judges points by a model, or by the certifier in its place.
+
+    Args:
+        model: what is asked; of a model that answers at random, its determinised form.
+        norm: in which distances are measured.
+        certifier: where there is one, its answers count; a row without an answer is not broken.
+    """
+
+    model: Classifier
+    norm: Norm
+    certifier: Certifier | None = None
+
+    def verdict(self, attack: Attack, eps: float | None, rows: Rows, points: Tensor) -> Verdict:
+        """The verdict on what an attack made of the rows. Box and budget must hold.
+
+        Raises:
+            RuntimeError: points of the wrong shape, or NaN; points of an attack of ours outside ball or box, which is a
+                defect. Of somebody else's, such a point is not counted.
+        """
+        if not isinstance(points, Tensor) or points.shape != rows.x.shape or not bool(torch.isfinite(points).all()):
+            raise RuntimeError(f"{attack.title} returned points of the wrong shape, or NaN")
+        change = (points - rows.x).double()
+        sizes = self.norm.size(change)
+        outside = (points.flatten(1).amin(1) < -TOLERANCE) | (points.flatten(1).amax(1) > 1 + TOLERANCE)
+        if eps is not None:
+            outside = outside | (sizes > eps + TOLERANCE)
+        stray = outside.nonzero().squeeze(1)
+        if len(stray):
+            if not attack.foreign:
+                _complain(attack, eps, points, sizes)
+            points = points.clone()
+            points[stray] = rows.x[stray]
+        undecided = 0
+        if self.certifier is None:
+            confidence, predicted = answered(self.model.logits(points))
+            wrong = predicted != rows.y
+        else:
+            seen = self.certifier.judge(points, rows.ids)
+            confidence, predicted = seen.confidence, seen.predicted
+            undecided = int(seen.silent.sum())
+            wrong = (predicted != rows.y) & ~seen.silent
+        return Verdict(
+            wrong=wrong,
+            reached=wrong if rows.targets is None else predicted == rows.targets,
+            distances=sizes.cpu(),
+            rms=change.flatten(1).square().mean(1).sqrt().cpu(),
+            predictions=predicted.cpu(),
+            confidences=confidence.double().cpu(),
+            points=points,
+            outside=len(stray),
+            undecided=undecided,
+        )
 
 
 def _complain(attack: Attack, eps: float | None, points: Tensor, sizes: Tensor) -> None:

@@ -1,119 +1,217 @@
-"""The attacks of an audit at work on the rows of a batch, their points judged and their costs counted."""
+"""The worker of an audit: runs every attack of a plan on a batch and judges each point."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from robustkit.adaptive import Habits
 from robustkit.attacks.core.attack import Attack
+from robustkit.attacks.core.goal import answered
 from robustkit.attacks.core.query_trace import Trace
 from robustkit.attacks.geometry import norms
 from robustkit.attacks.model.classifier import Classifier
-from robustkit.auditing.columns import Found, Rows
-from robustkit.auditing.plan import Plan
-from robustkit.auditing.results import Tally
-from robustkit.auditing.verdict import judge
+from robustkit.auditing.columns import AttackColumns, AttackCounts, SampleColumns
+from robustkit.auditing.outcome import AttackOutcome, BatchOutcome, Shown
+from robustkit.auditing.plan import LEAST_LIKELY, Plan
+from robustkit.auditing.progress import Progress
+from robustkit.auditing.stages.transfer_matrix import TransferMatrix
+from robustkit.auditing.verdict import Judge, Rows, Verdict
+from robustkit.certification import Certifier
+from robustkit.data.dataset import Batch
 from robustkit.models.memory import Room
 from robustkit.reports.record.statistics import TOLERANCE
 
+PICTURES = 6  # comparisons in a report
 
-class Attacker:
-    """Runs the attacks of a plan and fills their tallies."""
 
-    def __init__(self, plan: Plan, tallies: list[Tally], room: Room) -> None:
+@dataclass(frozen=True)
+class Preparation:
+    """What is found out before the first batch.
+
+    Args:
+        answers: what judges points: the model, or its determinised form.
+        gradient: the model gives one; without, attacks that need it break nothing.
+        habits: what the model's answers depend on besides the picture.
+        fitted: attacks that make one change for all samples, once they have looked at them: by place and ε.
+    """
+
+    answers: Classifier
+    gradient: bool = True
+    habits: Habits = field(default_factory=lambda: Habits({}))
+    fitted: Mapping[tuple[int, float | None], Attack] = field(default_factory=dict)
+
+
+class Worker:
+    """Runs the attacks of a plan, batch after batch; knows no journal and no page.
+
+    A sample's result does not depend on its batch, so memory that runs out halves the rows that go through at once.
+    """
+
+    def __init__(self, plan: Plan, prepared: Preparation, room: Room, progress: Progress) -> None:
         self.plan = plan
-        self.judge: Classifier = plan.model  # says whether a point fools the model
+        self.prepared = prepared
         self.room = room
-        self.tallies = tallies
-        self.norm = norms.get(plan.norm)
-        self.fitted: dict[tuple[int, float | None], Attack] = {}
+        self.progress = progress
+        self.attacks = list(plan.attacks)
+        self.judge = Judge(prepared.answers, norms.get(plan.norm), plan.certifier)
+        self.transfer = TransferMatrix(plan, room) if plan.surrogates else None
 
-    def fit(self, place: int) -> None:
-        """Let an attack that makes one change for all samples look at them, at each ε; the others need not."""
-        tally, model = self.tallies[place], self.plan.model
-        started = time.monotonic()
-        for eps in self._stages(tally.attack):
-            sized = tally.attack if eps is None else tally.attack.at(eps)
-            made: list[Attack] = []
-            while not made:
-                before = model.forwards, model.backwards
-                made = self.room.attempt(self.room.rows, sized.fitted, model, self._right, self.plan.seed)
-            self.fitted[place, eps] = made[0]
-            tally.forwards += model.forwards - before[0]
-            tally.backwards += model.backwards - before[1]
-        tally.seconds += time.monotonic() - started
+    def run(
+        self,
+        batch: Batch,
+        outcome: BatchOutcome,
+        done: int,
+        watch: Callable[[AttackOutcome, Batch], None] = lambda *_: None,
+    ) -> BatchOutcome:
+        """Fill in the outcome of a batch, attack by attack; of one that is broken off, it holds what was finished.
 
-    def _right(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """A fresh pass over the samples that the model gets right."""
+        Args:
+            done: samples before these.
+            watch: called after each attack.
+        """
+        self.progress.enter("clean accuracy", done)
+        rows, samples = self.clean(batch, done)
+        outcome.names, outcome.samples = batch.names, samples
+        for place, attack in enumerate(self.attacks):
+            self.progress.enter(f"{attack.title}, {place + 1} of {len(self.attacks)} attacks", done)
+            outcome.attacks.append(self.attack(place, rows, len(batch)))
+            watch(outcome.attacks[-1], batch)
+        if self.transfer is not None:
+            self.progress.enter("which model's points fool which", done)
+            outcome.transfer = self.transfer.counts(rows)
+        outcome.complete = True
+        return outcome
+
+    def clean(self, batch: Batch, done: int) -> tuple[Rows, SampleColumns]:
+        """The rows that the model gets right, and its clean answers."""
+        plan, device = self.plan, self.plan.model.device
+        x, y = batch.x.to(device, non_blocking=True), batch.y.to(device)
+        logits = torch.cat(self.room.parts(len(x), lambda part: self.judge.model.logits(x[part])))
+        samples = SampleColumns.blank(len(batch))
+        confidence, predicted = answered(logits)
+        if plan.certifier is not None:
+            confidence, predicted, radius = self._certified(plan.certifier, batch, done)
+            samples.radii[:] = radius.cpu().numpy()
+        right = (predicted == y).nonzero().squeeze(1)
+        samples.ids[:], samples.labels[:] = batch.ids.numpy(), batch.y.numpy()
+        samples.predictions[:], samples.confidences[:] = predicted.cpu().numpy(), confidence.double().cpu().numpy()
+        host = right.cpu()
+        return Rows(x[right], y[right], self.targets(y[right], logits[right]), batch.ids[host], host), samples
+
+    def _certified(self, certifier: Certifier, batch: Batch, done: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The certifier's confidence, answer and radius; one class more than the model has stands for no answer."""
         model = self.plan.model
-        for batch in self.plan.data.batches(model, self.room.rows, self.plan.samples):
-            x, y = batch.x.to(model.device), batch.y.to(model.device)
-            right = (model.logits(x).argmax(1) == y).nonzero().squeeze(1)
-            if len(right):
-                yield x[right], y[right], batch.ids[right.cpu()]
+        x, y = batch.x.to(model.device), batch.y.to(model.device)
+        rows = []
+        for row in range(len(x)):
+            self.progress.enter(f"certifying by {certifier.title}", done + row)
+            part = slice(row, row + 1)
+            seen = certifier.certify(x[part], y[part], batch.ids[part])
+            predicted = torch.where(seen.silent, model.num_classes, seen.predicted)
+            rows.append((seen.confidence, predicted, torch.where(predicted == y[part], seen.radius, torch.nan)))
+        confidence, predicted, radius = (torch.cat(column) for column in zip(*rows, strict=True))
+        return confidence, predicted, radius
 
-    def _stages(self, attack: Attack) -> list[float] | list[None]:
-        return list(self.plan.eps) if attack.ball and not attack.minimum_norm else [None]
+    def targets(self, y: Tensor, logits: Tensor) -> Tensor | None:
+        """The classes to reach, int64 [R]; None where there is no target."""
+        target = self.plan.target
+        if target is None:
+            return None
+        return logits.argmin(1) if target == LEAST_LIKELY else torch.full_like(y, int(target))
 
-    def run(self, place: int, rows: Rows) -> Found:
-        """Run one attack on the rows of a batch, over the grid if it is budgeted, and judge every point.
+    def attack(self, place: int, rows: Rows, samples: int) -> AttackOutcome:
+        """Run the attack in that place on the rows of a batch of so many samples, over the grid if it is budgeted.
 
         What an attempt that ran out of memory took is in the seconds, not in the queries.
         """
+        grid = len(self.plan.eps)
+        if not self.prepared.gradient and self.attacks[place].access == "gradient":
+            counts = AttackCounts(attacked=len(rows), inherited=[0] * grid)
+            return AttackOutcome(AttackColumns.blank(samples, grid), counts)
         started = time.monotonic()
-        parts = self.room.parts(len(rows.x), lambda part: self._run(place, rows.part(part)))
-        self.tallies[place].seconds += time.monotonic() - started
-        return Found.joined(parts)
+        parts = self.room.parts(len(rows), lambda part: self._part(place, rows.take(part)))
+        counts = AttackCounts.total([part.counts for part in parts], grid)
+        counts.seconds = time.monotonic() - started
+        columns = AttackColumns.joined([part.columns for part in parts], grid).within(
+            samples, rows.places.numpy(), grid
+        )
+        return AttackOutcome(columns, counts, [shown for part in parts for shown in part.shown])
 
-    def _run(self, place: int, rows: Rows) -> Found:
-        model, tally = self.plan.model, self.tallies[place]
-        attack, found = tally.attack, Found.none(len(rows.x), len(self.plan.eps))
-        left = torch.arange(len(rows.x), device=rows.x.device)
-        for stage, eps in enumerate(self._stages(attack)):
+    def _part(self, place: int, rows: Rows) -> AttackOutcome:
+        model, attack = self.plan.model, self.attacks[place]
+        grid = len(self.plan.eps)
+        found = AttackColumns.blank(len(rows), grid)
+        counts = AttackCounts(attacked=len(rows), inherited=[0] * grid)
+        shown: dict[int, Shown] = {}
+        left = torch.arange(len(rows), device=rows.x.device)
+        for stage, eps in enumerate(self.plan.stages(attack)):
             if eps is not None and rows.known is not None:
                 left = left[(rows.known[left.cpu()] > eps + TOLERANCE).to(left.device)]
             if eps is not None:
-                found.inherited[stage] = len(rows.x) - len(left)
+                counts.inherited[stage] = len(rows) - len(left)
             if not len(left):
                 continue
-            part = rows.take(left)
-            trace = self._trace(tally, len(left), eps)
+            part, host = rows.take(left), left.cpu().numpy()
+            trace = self._trace(attack, len(left), eps)
             before = model.forwards, model.backwards
             points = self.points(self.sized(place, eps), part, trace)
-            found.forwards += model.forwards - before[0]
-            found.backwards += model.backwards - before[1]
-            wrong, there = judge(self.judge, self.norm, attack, eps, part, points, left, found, self.plan.certifier)
+            counts.forwards += model.forwards - before[0]
+            counts.backwards += model.backwards - before[1]
+            verdict = self.judge.verdict(attack, eps, part, points)
+            self._note(found, verdict, host)
+            self._keep(shown, verdict, part, found.broken[host])
+            counts.outside += verdict.outside
+            counts.undecided += verdict.undecided
             if trace is not None:
-                self._note(found, trace, left.cpu())
-            gone = wrong
+                self._note_queries(attack, trace, found, host)
+                for cell, broken in trace.cells.items():
+                    counts.cells[cell] = (int(broken.sum()), len(rows))
+            gone = verdict.wrong
             if part.targets is not None:
                 aiming = part.targets != part.y
-                gone = torch.where(aiming, there, wrong)
-                found.aimed += int(aiming.sum()) if stage == 0 else 0
-                found.reached += int((there & aiming).sum())
+                gone = torch.where(aiming, verdict.reached, verdict.wrong)
+                counts.aimed += int(aiming.sum()) if stage == 0 else 0
+                counts.reached += int((verdict.reached & aiming).sum())
             left = left[~gone]
-        return found
+        return AttackOutcome(found, counts, list(shown.values()))
 
-    def _trace(self, tally: Tally, rows: int, eps: float | None) -> Trace | None:
-        """What counts the queries of each row, for an attack on a black box or one that tries a table of changes."""
-        if not tally.attack.ball:
+    def _note(self, found: AttackColumns, verdict: Verdict, left: np.ndarray) -> None:
+        """Into `found`, the rows among `left` that are broken now and were not before."""
+        fresh = np.flatnonzero(verdict.wrong.cpu().numpy() & ~found.broken[left])
+        for name in ("distances", "rms", "predictions", "confidences"):
+            getattr(found, name)[left[fresh]] = getattr(verdict, name).numpy()[fresh]
+
+    def _keep(self, shown: dict[int, Shown], verdict: Verdict, part: Rows, broken: np.ndarray) -> None:
+        """Keep the points of the first few broken rows; where one later reaches its target, that point."""
+        for place, (row, reached) in enumerate(zip(part.places.tolist(), verdict.reached.tolist(), strict=True)):
+            if (reached and row in shown) or (broken[place] and len(shown) < PICTURES):
+                aimed = part.targets is not None and bool(part.targets[place] != part.y[place])
+                target = int(part.targets[place]) if aimed and part.targets is not None else None
+                shown[row] = Shown(row, verdict.points[place].cpu(), target)
+
+    def _trace(self, attack: Attack, rows: int, eps: float | None) -> Trace | None:
+        """A count of each row's queries, for an attack on a black box or one that tries a table of changes."""
+        if not attack.ball:
             return Trace(rows)
-        if not tally.arrived:
+        if not self.plan.counts_queries(attack):
             return None
         return Trace(rows, [0.0] if eps is not None else [value + TOLERANCE for value in self.plan.eps])
 
     def sized(self, place: int, eps: float | None, early_stop: bool = True) -> Attack:
-        """The attack at an ε, fitted if it has to be."""
-        attack = self.tallies[place].attack
-        if (place, eps) in self.fitted:
-            return self.fitted[place, eps]
+        """The attack in that place at an ε, fitted if it has to be; without early_stop, with all its steps."""
+        if (place, eps) in self.prepared.fitted:
+            return self.prepared.fitted[place, eps]
+        attack = self.attacks[place]
         return attack if eps is None else attack.at(eps, early_stop=early_stop)
 
     def points(self, attack: Attack, rows: Rows, trace: Trace | None = None) -> Tensor:
-        """What the attack returns; a row whose label is its target is attacked untargeted."""
+        """The points that an attack returns; a row whose label is its target is attacked untargeted."""
         model, seed = self.plan.model, self.plan.seed
         # An attack gets copies: one that wrote into its input would move what its distances are measured from.
         if rows.targets is None:
@@ -130,13 +228,12 @@ class Attacker:
                     trace.put(where.cpu(), sub)
         return points
 
-    def _note(self, found: Found, trace: Trace, left: Tensor) -> None:
-        """Into `found`, from the trace of the rows `left`, all of them on the CPU."""
-        # The verdict, not the attack, says within which ε a row is broken; what was broken earlier stays so.
-        within = found.distances[left][:, None] <= torch.tensor(list(self.plan.eps), dtype=torch.float64) + TOLERANCE
-        queries = torch.where(trace.arrived < 0, trace.forwards[:, None], trace.arrived)
-        before = found.arrived[left]
-        found.arrived[left] = torch.where(within & (before < 0), queries, before)
-        for cell, broken in trace.cells.items():
-            whole = found.cells.setdefault(cell, torch.zeros(len(found.broken), dtype=torch.bool))
-            whole[left] = broken
+    def _note_queries(self, attack: Attack, trace: Trace, found: AttackColumns, left: np.ndarray) -> None:
+        """Into `found`, from the trace of the rows `left`."""
+        if self.plan.counts_queries(attack):
+            # The verdict, not the attack, says within which ε a row is broken; what was broken earlier stays so.
+            within = found.distances[left][:, None] <= np.array(list(self.plan.eps)) + TOLERANCE
+            arrived, forwards = trace.arrived.numpy(), trace.forwards.numpy()
+            queries = np.where(arrived < 0, forwards[:, None], arrived)
+            before = found.queries[left]
+            found.queries[left] = np.where(within & (before < 0), queries, before)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from robustkit.auditing.plan import Watch
+from robustkit.auditing.progress import Watch
 
 _EVERY = 10.0  # seconds between lines in a log
 

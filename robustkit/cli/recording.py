@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from robustkit import reports
-from robustkit.auditing.plan import Watch
+from robustkit.auditing.progress import Watch
 from robustkit.cli import terminal
 from robustkit.cli.progress import shown
 from robustkit.cli.report_folder import Staging

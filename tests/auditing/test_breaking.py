@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from robustkit import audit, load_data, reports
 from robustkit.attacks import FGSM, LBFGS, PGD, Classifier
-from robustkit.auditing import columns, results
+from robustkit.auditing import columns, journal, results, worker
 from robustkit.auditing import run as auditor
 from robustkit.data.dataset import Sample
 from robustkit.data.load import Data
@@ -100,7 +100,7 @@ def test_an_interrupt_leaves_what_was_finished(tmp_path: Path) -> None:
 def test_an_interrupt_at_any_line_leaves_a_record_that_holds() -> None:
     """Ctrl-C may come between any two lines, columns half appended included."""
     given = plane(4, wrong=1)
-    files = {module.__file__ for module in (auditor, results, columns)}
+    files = {module.__file__ for module in (auditor, worker, journal, results, columns)}
     before, left = sys.gettrace(), 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustkit import Bounds, Smoothing, certify
 from robustkit.attacks import PGD, Classifier, Square
-from robustkit.auditing.plan import resolved
+from robustkit.auditing.resolve import resolved
 from robustkit.certification.smoothing import SmoothingCertifier, clopper_pearson, smoothed
 from robustkit.errors import ConfigError
 from robustkit.models.memory import Room

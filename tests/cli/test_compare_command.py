@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robustkit import audit, load_data, load_model
 from robustkit.attacks import FGSM, LBFGS, PGD
-from robustkit.auditing.comparison_files import Subject, compare_picture, save_comparison
+from robustkit.auditing.comparison_files import Pair, compare_picture, save_comparison
 from robustkit.errors import ConfigError, DataError
 from robustkit.models.load import LoadedModel, Preprocess
 from robustkit.reports import Comparison
@@ -109,7 +109,7 @@ def test_undone_means_that_rounding_undid_it(
 ) -> None:
     model = tilted(edge)
     x = torch.full((1, 4, 4), 100 / 255)
-    subject = Subject(7, "grey", 0, x, x + moved / 255, FGSM(), "linf", 0.01, target)
+    subject = Pair(7, "grey", 0, x, x + moved / 255, FGSM(), "linf", 0.01, target)
     comparison = save_comparison(model, subject, tmp_path / "pictures", "a")
     verify(model, comparison, tmp_path)
     assert (comparison.before_label, comparison.adversarial.label) == (before, after)
@@ -123,16 +123,14 @@ def test_the_perturbation_is_drawn_around_grey_with_its_full_range(tmp_path: Pat
     x = torch.full((1, 4, 4), 0.5)
     change = torch.zeros(1, 4, 4)
     change[0, 0, 0], change[0, 1, 1], change[0, 2, 2] = 0.02, -0.02, 0.01
-    comparison = save_comparison(
-        model, Subject(0, "x", 0, x, x + change, FGSM(), "linf", 0.02, None), tmp_path / "p", "a"
-    )
+    comparison = save_comparison(model, Pair(0, "x", 0, x, x + change, FGSM(), "linf", 0.02, None), tmp_path / "p", "a")
     drawn = read_png(tmp_path / comparison.perturbation) * 255
     assert comparison.amplification == pytest.approx(50, rel=1e-5)
     assert drawn[0, 0, 0] == 255
     assert drawn[0, 1, 1] == 0
     assert drawn[0, 2, 2] == pytest.approx(191, abs=1)
     assert set(drawn.flatten().tolist()) - {0.0, 255.0, float(drawn[0, 2, 2])} == {128.0}
-    still = save_comparison(model, Subject(0, "x", 0, x, x.clone(), FGSM(), "l2", None, None), tmp_path / "p", "b")
+    still = save_comparison(model, Pair(0, "x", 0, x, x.clone(), FGSM(), "l2", None, None), tmp_path / "p", "b")
     assert (still.size, still.rms, still.amplification, still.undone) == (0.0, 0.0, 1.0, False)
 
 

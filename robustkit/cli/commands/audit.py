@@ -15,7 +15,7 @@ from robustkit.cli.options import MODEL, filled, load_subject, samples_for, with
 from robustkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from robustkit.auditing.plan import Watch
+    from robustkit.auditing.progress import Watch
     from robustkit.reports import AuditRecord
 
 

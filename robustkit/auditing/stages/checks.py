@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robustkit.auditing.plan import Plan
+from robustkit.auditing.progress import Progress
 from robustkit.checks import evaluation, preflight
 from robustkit.reports import AuditRecord, CheckResult
 
@@ -15,24 +16,24 @@ _SAMPLES = 32
 _GRAVITY = ("n/a", "pass", "warn", "fail")
 
 
-def before(plan: Plan) -> list[CheckResult]:
+def before(plan: Plan, progress: Progress) -> list[CheckResult]:
     """Every check that needs no attack, on the first samples, right or wrong.
 
     Raises:
         ValueError: a model whose answers are of no use.
     """
-    first = first_samples(plan)
+    first = first_samples(plan, progress)
     if first is None:  # the audit says why
         return []
-    plan.watch("checking model and data", 0, len(first[0]), 0)
+    progress.watch("checking model and data", 0, len(first[0]), 0)
     return preflight(plan.network, *first, plan.seed)
 
 
-def first_samples(plan: Plan) -> tuple[Tensor, Tensor] | None:
+def first_samples(plan: Plan, progress: Progress) -> tuple[Tensor, Tensor] | None:
     """x and y of the first samples, right or wrong, on the model's device; None where there are none."""
     most = min(_SAMPLES, plan.samples or _SAMPLES, len(plan.data))
     batches = plan.data.batches(plan.model, most, most)
-    plan.watch("reading the pictures", 0, min(len(plan.data), plan.samples or len(plan.data)), 0)
+    progress.watch("reading the pictures", 0, plan.total, 0)
     batch = next(batches, None)
     batches.close()
     return None if batch is None else (batch.x.to(plan.model.device), batch.y.to(plan.model.device))
@@ -46,9 +47,9 @@ def again(record: AuditRecord) -> list[CheckResult]:
     return [max(pair, key=lambda check: _GRAVITY.index(check.status)) for pair in both]
 
 
-def after(plan: Plan, record: AuditRecord) -> list[CheckResult]:
+def after(plan: Plan, record: AuditRecord, progress: Progress) -> list[CheckResult]:
     """Every check of the finished audit; of votes, those that the record alone passes or fails."""
-    plan.watch("checking the figures", 0, len(record.samples.ids), 0)
+    progress.watch("checking the figures", 0, len(record.samples.ids), 0)
     if plan.network is not plan.model:  # attacked again, the model would judge the points: its figures do not compare
         return evaluation(record)
     return evaluation(record, plan.model, plan.attacks, drawer(plan), plan.seed)

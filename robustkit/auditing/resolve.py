@@ -1,0 +1,112 @@
+"""The pieces of an audit as they are given, made fit for each other: models, data, surrogates and the ε grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from robustkit.attacks.core.validation import is_number
+from robustkit.attacks.model.classifier import Classifier, as_classifier
+from robustkit.data.dataset import Data
+from robustkit.data.load import tensor_data
+from robustkit.errors import ConfigError, ModelError
+from robustkit.models.load import LoadedModel, Preprocess
+from robustkit.text import one_line
+
+_BATCH_FLOATS = 3_100_000  # input values per batch: 20 photographs of 224×224
+
+AnyModel = LoadedModel | Classifier | nn.Module | Callable[[Tensor], Any]
+
+
+def resolved(models: Sequence[AnyModel], data: Data | tuple[Tensor, Tensor]) -> tuple[list[LoadedModel], Data]:
+    """Models that know what an audit must know of them, and the data as such; ConfigError where they do not fit."""
+    if isinstance(data, Data):
+        loaded = [each for each in models if isinstance(each, LoadedModel)]
+        if len(loaded) < len(models):
+            raise ConfigError("with data from load_data a model must come from load_model: it must know its input size")
+        return loaded, data
+    if not isinstance(data, tuple | list) or [isinstance(part, Tensor) for part in data] != [True, True]:
+        raise ConfigError("data is what load_data gives, or a pair (x [N, C, H, W], y [N]) of tensors")
+    found = tensor_data(*data)  # refuses what is no data
+    return [each if isinstance(each, LoadedModel) else _fitted(as_classifier(each), data[0]) for each in models], found
+
+
+def _fitted(model: Classifier, x: Tensor) -> LoadedModel:
+    """A bare classifier with what an audit must know of it, read off the data it will see."""
+    name = getattr(getattr(model.net, "function", None), "__name__", type(model.net).__name__)
+    if model.dtype not in (None, x.dtype):
+        raise ModelError(f"{name}: its weights are {model.dtype}, the pictures {x.dtype}: call .float() on the network")
+    try:
+        classes = model.logits(x[:1].to(model.device)).shape[1]
+    except ValueError as error:
+        raise ModelError(f"{name}: {one_line(error)}") from None
+    except Exception as error:  # whatever the network raises on an input of the wrong size
+        shape = "×".join(map(str, x.shape[1:]))
+        raise ModelError(f"{name} does not take pictures of {shape} ({one_line(error)})") from None
+    return LoadedModel(
+        model.net,
+        name=name,
+        title=name,
+        preprocess=Preprocess(size=(x.shape[2], x.shape[3]), channels=x.shape[1]),
+        num_classes=classes,
+        mean=model.mean,
+        std=model.std,
+        labels=model.labels,
+        precision=model.precision,
+        outputs=model.outputs,
+    )
+
+
+def default_batch(model: LoadedModel) -> int:
+    """Samples at a time: on the CPU more are no faster; a GPU takes as many as fit, so it is tried with many."""
+    times = 1 if model.device.type == "cpu" else 16
+    height, width = model.preprocess.size
+    values = model.preprocess.channels * height * width
+    return max(1, min(256 * times, _BATCH_FLOATS * times // values))
+
+
+def read_grid(eps: Iterable[float] | Mapping[float, str]) -> dict[float, str]:
+    if isinstance(eps, Mapping):
+        return dict(eps)
+    values = list(eps) if isinstance(eps, Iterable) and not isinstance(eps, str) else [eps]
+    if isinstance(eps, str | int | float) or not all(is_number(value) for value in values):
+        raise ConfigError(f"eps must be a list of numbers such as [1/255, 4/255], got {eps!r}")
+    return {value: _written(value) for value in values}
+
+
+def _written(eps: float) -> str:
+    """4/255 where that is what it is, to a quarter of a level; else the plain number."""
+    quarters = 4 * 255 * eps
+    whole = quarters < 4 * 64 and abs(quarters - round(quarters)) < 1e-9
+    return f"{round(quarters) / 4:g}/255" if whole else f"{eps:.6g}"
+
+
+def check_surrogate(model: LoadedModel, other: LoadedModel) -> None:
+    if other.access != "gradient":
+        raise ConfigError(f"the surrogate {other.name} gives no gradients: points are made on it with them")
+    if other.num_classes != model.num_classes or not _same_classes(model.labels, other.labels):
+        raise ConfigError(
+            f"the surrogate {other.name} has other classes than {model.name} "
+            f"({other.num_classes} and {model.num_classes}): points made on it cannot be judged on both"
+        )
+    if (other.preprocess.size, other.preprocess.channels) != (model.preprocess.size, model.preprocess.channels):
+        raise ConfigError(
+            f"the surrogate {other.name} takes pictures of another size than {model.name}: "
+            f"{_shape(other)} and {_shape(model)}"
+        )
+    if other.device != model.device:
+        raise ConfigError(f"the surrogate {other.name} is on {other.device}, the model on {model.device}")
+
+
+def _same_classes(ours: Sequence[str] | None, others: Sequence[str] | None) -> bool:
+    """Whether two lists of as many names can be of the same classes: spellings may differ, the most may not."""
+    if ours is None or others is None:
+        return True
+    same = sum(a.casefold() == b.casefold() for a, b in zip(ours, others, strict=True))
+    return 2 * same >= len(ours)
+
+
+def _shape(model: LoadedModel) -> str:
+    return "×".join(map(str, (model.preprocess.channels, *model.preprocess.size)))

@@ -1,0 +1,1 @@
+"""Stages of an audit beside its batches: each reads results and appends outcomes."""
