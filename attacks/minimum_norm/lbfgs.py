@@ -29,14 +29,14 @@ from .penalty_search import PenaltySearch
 _ARMIJO = 1e-4  # share of the predicted decrease that a step must bring
 _SHORTENINGS = 6  # of a step, before its direction is given up
 _FACTOR = 4.0  # between constants until success and failure bracket the answer
-_BEHIND = 1.1  # times the best size so far: a class that after a solve is still farther is given up
+_BEHIND = 1.1  # times the best size after as many solves: a class that is still farther is given up
 _CLOSE = 1.1  # ratio of the brackets at which a row's search ends
 
 
 @dataclass
 class _Solve(State):
     aim: Goal  # the class whose cross-entropy is lowered; what counts as reached is the problem's own goal
-    limit: Tensor  # [B] size of the smallest perturbation towards other classes
+    row: Tensor  # int64 [B], its number among those that the attack began with
     penalty: PenaltySearch
     curvature: Curvature
     base: Tensor  # [B, n] the iterate that the current step starts from
@@ -54,6 +54,48 @@ class _Solve(State):
     best_slope: Tensor
 
 
+class _Stages:
+    """The smallest adversarial points at the end of each row's first search, of its second and so on, of all classes.
+
+    What a search does depends on those before it alone, never on how many are to follow: so the first stages of many
+    searches are those of few.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self._x = x
+        self.bests: list[Best] = []  # one a stage; a row holds inf where none of its classes has found any by then
+
+    def note(self, state: _Solve, ended: Tensor) -> None:
+        """Keep what the rows that have `ended` a solve, bool [B], have found by now."""
+        for stage in sorted(set(state.penalty.tried[ended].tolist())):
+            while len(self.bests) < stage:
+                self.bests.append(_nothing(self._x))
+            rows = (ended & (state.penalty.tried == stage)).nonzero().squeeze(1)
+            points = state.best[rows].view(-1, *self._x.shape[1:])
+            self.bests[stage - 1].offer(state.row[rows], points, state.best_size[rows])
+
+    def reached(self, state: _Solve) -> Tensor:
+        """The smallest size [B] in the stages that each row has come to."""
+        smallest = torch.full_like(state.best_size, torch.inf)
+        for stage, best in enumerate(self.bests, 1):
+            there = state.penalty.tried >= stage
+            smallest = torch.where(there, torch.minimum(smallest, best.score[state.row]), smallest)
+        return smallest
+
+    def earlier(self, score: Tensor) -> list[tuple[Tensor, Best]]:
+        """The rows and points with which fewer searches would have ended, the last first, where not at `score` [B]."""
+        smallest, found = torch.full_like(score, torch.inf), []
+        for best in self.bests:
+            rows = ((best.score < smallest) & (best.score > score)).nonzero().squeeze(1)
+            smallest = torch.minimum(smallest, best.score)
+            found.append((rows, Best(best.point[rows], best.score[rows])))
+        return found[::-1]
+
+
+def _nothing(x: Tensor) -> Best:
+    return Best(x.clone(), x.new_full((len(x),), torch.inf))
+
+
 @dataclass(frozen=True)
 class _Lbfgs(Method[_Solve]):
     """Projected L-BFGS on `c * |r|^2 + cross-entropy(x + r, target)` within the box; see `search.Method`."""
@@ -62,7 +104,7 @@ class _Lbfgs(Method[_Solve]):
     searches: int
     memory: int
     aim: Tensor  # int64 [B]
-    limit: Tensor  # [B]
+    stages: _Stages
     exact: bool = True  # bf16 values are too coarse for the line search: distances came out a tenth larger
 
     def begin(self, problem: Problem) -> _Solve:
@@ -74,7 +116,7 @@ class _Lbfgs(Method[_Solve]):
             point=problem.x.clone(),
             done=flags,
             aim=Goal.of(self.aim, True),
-            limit=self.limit,
+            row=torch.arange(rows, device=x.device),
             penalty=PenaltySearch.start(zeros),
             curvature=Curvature.none(x, self.memory),
             base=x,
@@ -97,7 +139,8 @@ class _Lbfgs(Method[_Solve]):
 
     def score(self, problem: Problem, state: _Solve, margin: Tensor) -> Tensor:
         size = (state.point - problem.x).flatten(1).norm(dim=1)
-        return torch.where(margin < 0, size, torch.inf)
+        # On a GPU a row that is done is looked at a few times more: what it comes upon then belongs to no search.
+        return torch.where((margin < 0) & ~state.done, size, torch.inf)
 
     def advance(self, problem: Problem, state: _Solve, seen: Evaluation) -> None:
         x, z, slope = problem.x.flatten(1), state.point.flatten(1), seen.gradient.flatten(1)
@@ -146,7 +189,8 @@ class _Lbfgs(Method[_Solve]):
         penalty = state.penalty
         penalty.judge(ended, state.held, _FACTOR)
         close = penalty.high < _CLOSE * penalty.low
-        behind = ended & (state.best_size > _BEHIND * state.limit)
+        self.stages.note(state, ended & ~state.done)
+        behind = ended & (state.best_size > _BEHIND * self.stages.reached(state))
         state.done = state.done | (penalty.tried >= self.searches) | close | behind
         # The next solve starts from the smallest adversarial point so far, or goes on where this one ended.
         again = ended & torch.isfinite(state.best_size)
@@ -190,6 +234,11 @@ class LBFGS(Attack):
     the smallest perturbation wins; there, any class but the label counts as reached. At the end each perturbation is
     shortened along its own direction as far as it still reaches the class.
 
+    More searches never end farther. A search depends on those before it alone, also in which classes are given up, so
+    many searches pass through all that fewer find; and what fewer would have ended with is shortened too, unless it
+    cannot come out the smallest any more. This holds to the last bit for a model whose answer to a picture does not
+    depend on the others in the batch, and to rounding for one whose kernels change with the size of the batch.
+
     A minimum-norm attack: it has no eps, and a row it cannot fool comes back unchanged, as does one that is
     where it should be from the start.
 
@@ -198,8 +247,8 @@ class LBFGS(Attack):
         steps: gradients per row in the solve for one c.
         searches: values of c tried per row and class.
         memory: pairs kept per row to approximate the Hessian.
-        candidates: untargeted, how many of the most likely wrong classes are tried. A class that after its
-            first solve is still clearly farther than the best one is given up.
+        candidates: untargeted, how many of the most likely wrong classes are tried. A class that after a
+            solve is clearly farther than the classes before it were after as many is given up.
 
     Raises:
         ValueError: a parameter out of range; see `Attack` for inputs.
@@ -232,10 +281,15 @@ class LBFGS(Attack):
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         goal = problem.goal
         aims = goal.classes[:, None] if goal.targeted else rivals(model, problem, self.candidates)
-        best = Best(problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf))
+        best, stages = _nothing(problem.x), _Stages(problem.x)
         everyone = torch.arange(len(problem.x), device=problem.x.device)
         for aim in aims.unbind(1):
-            method = _Lbfgs(self.steps, self.searches, self.memory, aim, best.score)
+            method = _Lbfgs(self.steps, self.searches, self.memory, aim, stages)
             found = search(model, problem, method, self.steps * self.searches)
             best.offer(everyone, found.point, found.score)
-        return shorten(model, problem, best, norms.get("l2")).point
+        earlier, norm = stages.earlier(best.score), norms.get("l2")
+        best = shorten(model, problem, best, norm)
+        for rows, points in earlier:
+            shorter = shorten(model, problem.take(rows), points, norm, limit=best.score[rows])
+            best.offer(rows, shorter.point, shorter.score)
+        return best.point

@@ -504,7 +504,7 @@ def test_a_signal_before_anything_is_finished_keeps_the_old_report(cli: Cli, old
     process = cli.start(*QUICK, "--out", older)
     wait_for(process, "reading the pictures")
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=600)
     if process.returncode == 3 and "what was finished" not in stderr:
         assert "robustkit: interrupted\n" in stderr
         assert snapshot(older) == before
@@ -514,7 +514,7 @@ def test_a_signal_before_anything_is_finished_keeps_the_old_report(cli: Cli, old
 def test_fresh_interpreters_give_the_same_statuses(cli: Cli, tmp_path: Path) -> None:
     words = (*QUICK, "--out", tmp_path / "out")
     runs = [cli.start(*words), cli.start(*words[:-1], tmp_path / "2", "--fail-under", "0.3=1"), cli.start("audit", "x")]
-    results = [(*run.communicate(timeout=100), run.returncode) for run in runs]
+    results = [(*run.communicate(timeout=600), run.returncode) for run in runs]
     assert [status for *_, status in results] == [0, 1, 2]
     assert results[2][1].count("\n") == 1
 
@@ -532,7 +532,7 @@ def test_a_reader_that_goes_away_does_not_change_the_verdict(cli: Cli, tmp_path:
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_without_greek_letters(cli: Cli, tmp_path: Path, encoding: str) -> None:
     process = cli.start(*QUICK, "--fail-under", "0.3=0", "--out", tmp_path / "out", PYTHONIOENCODING=encoding)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 0, stderr
     assert "clean accuracy" in stdout
 
@@ -586,7 +586,7 @@ def test_help_models_and_report_do_without_torch(cli: Cli, older: Path, tmp_path
 
     def run(*words: str | Path) -> tuple[int | None, str]:
         process = cli.start(*words, **env)
-        stdout, stderr = process.communicate(timeout=60)
+        stdout, stderr = process.communicate(timeout=600)
         return process.returncode, stdout + stderr
 
     status, text = run("--help")
@@ -609,23 +609,21 @@ def test_help_models_and_report_do_without_torch(cli: Cli, older: Path, tmp_path
     assert run("--version") == (0, "robustkit, version 0.1.0\n")
 
 
-@pytest.mark.parametrize(
-    ("words", "limit"), [(["--help"], 0.5), (["attacks"], 1), (["attacks", "pgd"], 1)], ids=["help", "attacks", "pgd"]
-)
-def test_what_is_only_told_is_told_at_once(words: list[str], limit: float) -> None:
-    def once() -> float:
-        code = (
-            "import sys, time; start = time.perf_counter()\n"
-            "from robustkit.cli import main\n"
-            f"try: main.main({words!r}, prog_name='robustkit')\n"
-            "except SystemExit: pass\n"
-            "assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules and 'numpy' not in sys.modules\n"
-            "print('took', time.perf_counter() - start)"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        return float(done.stdout.split()[-1])
-
-    assert min(once() for _ in range(3)) < limit
+@pytest.mark.parametrize("words", [["--help"], ["attacks"], ["attacks", "pgd"]], ids=["help", "attacks", "pgd"])
+def test_what_is_only_told_is_told_at_once(words: list[str]) -> None:
+    # The slow part of a start is what it imports: nothing here needs a library that computes or draws.
+    code = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "from robustkit.cli import main\n"
+        f"try: main.main({words!r}, prog_name='robustkit')\n"
+        "except SystemExit: pass\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    needed = {"robustkit", "click"} if words == ["--help"] else {"robustkit", "click", "rich"}
+    assert "robustkit" in (imported := set(done.stdout.splitlines()[-1].split()))
+    assert imported <= needed
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_a_signal_before_anything_is_certified_keeps_the_old_report(cli: Cli, tm
     process = cli.start(*DIGITS, "--draws", "10000000", "--out", out)
     wait_for(process, "certifying by Randomised smoothing")
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 3, stderr
     assert [line for line in stderr.splitlines() if line and not line.startswith("[")] == ["robustkit: interrupted"]
     assert not stdout

@@ -99,7 +99,7 @@ class Cli:
         self.server = subprocess.Popen(server, cwd=folder, env=_environment(), stdin=pipe, stdout=pipe, text=True)
 
     def close(self) -> None:
-        self.server.communicate(timeout=60)
+        self.server.communicate(timeout=600)
 
     def __call__(self, *words: str | Path) -> Done:
         """A fork of an interpreter that has torch imported already."""
@@ -174,7 +174,7 @@ def wait_for(process: subprocess.Popen[str], words: str) -> list[str]:
 
 def interrupted(process: subprocess.Popen[str], out: Path) -> AuditRecord:
     """What a command left that a signal ended: status 3, one line, the partial report and nothing hidden."""
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 3, stderr
     assert [line for line in stderr.splitlines() if not line.startswith("[")] == [
         f"robustkit: interrupted; what was finished is in {out / 'index.html'}, marked incomplete"

@@ -101,12 +101,18 @@ def test_ten_thousand_samples_make_a_small_page(tmp_path: Path) -> None:
 
 
 def test_a_suite_on_ten_thousand_samples_is_drawn_in_time(tmp_path: Path) -> None:
-    record = suite(10_000)
-    draw_pictures(record, tmp_path)
-    started = time.process_time()  # not by the clock: others run beside the tests
-    page = write(record, tmp_path)
-    assert time.process_time() - started < 3  # 1.2 s on the machine this was written on
-    assert page.stat().st_size < 5_000_000
+    few, many = suite(20), suite(10_000)
+    draw_pictures(many, tmp_path)
+
+    def effort(record: AuditRecord) -> float:
+        """Processor time: others run beside the tests."""
+        started = time.process_time()
+        write(record, tmp_path)
+        return time.process_time() - started
+
+    effort(few)  # what is imported then
+    assert min(effort(many) for _ in range(2)) < 6 * min(effort(few) for _ in range(2))  # 2.5 where this was written
+    assert (tmp_path / "index.html").stat().st_size < 5_000_000
 
 
 def test_large_pictures_are_left_out_with_a_note(tmp_path: Path, record: AuditRecord) -> None:
