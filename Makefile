@@ -32,7 +32,7 @@ test: lint
 
 test-avx2: $(VENV)/.tested
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
-		$(BIN)/python -m pytest -n auto --dist worksteal -m "not real and not browser" tests/attacks tests/audit
+		$(BIN)/python -m pytest -n auto --dist worksteal -m "not real and not browser" tests/attacks tests/auditing
 
 clean:
 	rm -rf $(VENV) build dist report *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
