@@ -1,7 +1,7 @@
 """What the command line tells of an attack, and a file of it for our own: torch, which the attacks need, takes two
 seconds to import, and a list of names should not.
 
-    python -m robustkit.catalogue
+    python -m robustkit.cli.attack_catalogue
 
 writes the file anew after an attack has changed; a test says when that was forgotten.
 """
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from robustkit.attacks.core.attack import Attack
 
-FILE = Path(__file__).with_name("catalogue.json")
+FILE = Path(__file__).with_name("attack_catalogue.json")
 _TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text", types.NoneType: "none"}
 
 

@@ -178,9 +178,9 @@ _PROGRAM = """
 import resource, sys, torch
 from robustkit import audit
 from robustkit.attacks import FGSM
-from robustkit.loading.stream import Data, Sample
+from robustkit.data.dataset import Data, Sample
 from robustkit.models.memory import keep_freed
-from robustkit.models import LoadedModel, Preprocess
+from robustkit.models.load import LoadedModel, Preprocess
 
 keep_freed()
 torch.set_num_threads(1)

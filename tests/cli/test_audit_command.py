@@ -633,7 +633,7 @@ def test_what_is_only_told_is_told_at_once(words: list[str], limit: float) -> No
     [
         "from robustkit import audit, load_model, load_data, reports, attacks",
         "from robustkit import attacks, reports, load_data, load_model, audit",
-        "import robustkit.auditor; from robustkit import audit",
+        "import robustkit.auditing.run; from robustkit import audit",
         "import robustkit.reports; import robustkit.attacks; import robustkit; audit = robustkit.audit",
         "from robustkit.attacks import PGD; from robustkit import *",
     ],

@@ -175,8 +175,8 @@ def test_an_audit_whose_decoder_dies_keeps_what_it_has(photographs, several, sta
 
 def test_a_process_ends_with_its_parent(photographs) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from robustkit.loading.decoders import Decoders; "
-        "from robustkit.loading.pixels import Preprocess\n"
+        "import sys, time; from pathlib import Path; from robustkit.data.decoders import Decoders; "
+        "from robustkit.data.pixels import Preprocess\n"
         "pool = Decoders(); pool.read(Path(sys.argv[1]), Preprocess((8, 8))); "
         "print(pool._idle[0].process.pid, flush=True); time.sleep(60)"
     )
@@ -194,7 +194,7 @@ def test_a_process_ends_with_its_parent(photographs) -> None:
 
 
 def test_a_process_needs_no_torch() -> None:
-    code = "import sys, robustkit.loading.decoders; print('torch' in sys.modules)"
+    code = "import sys, robustkit.data.decoders; print('torch' in sys.modules)"
     where = {**os.environ, "PYTHONPATH": str(Path(robustkit.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=where).stdout == "False\n"
 

@@ -185,6 +185,6 @@ def test_precision_is_settled_when_the_model_is_loaded() -> None:
 
 
 def test_names_are_listed_without_torch() -> None:
-    code = "import sys, robustkit.loading.names as n; assert n.model_names() and 'torch' not in sys.modules"
+    code = "import sys, robustkit.models.names as n; assert n.model_names() and 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert "efficientnet-lite0" in dict(model_names())
