@@ -18,11 +18,10 @@ from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.validation import check_eps, is_number
 from robustkit.attacks.geometry import norms
 from robustkit.attacks.model.classifier import Classifier, as_classifier
-from robustkit.auditing.comparison_files import check_attack, class_index, class_name
 from robustkit.certification import Certifier
 from robustkit.data.load import Data, tensor_data
 from robustkit.errors import ConfigError, ModelError
-from robustkit.models.load import LoadedModel, Preprocess
+from robustkit.models.load import LoadedModel, ModelSource, Preprocess
 from robustkit.reports import ModelInfo, RunInfo
 from robustkit.text import one_line
 
@@ -130,7 +129,7 @@ def make_plan(
         raise ConfigError(f"seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
     (subject, *others), data = resolved((model, *surrogates), data)
     for attack in attacks:
-        check_attack(subject, attack, target is not None)
+        subject.check_attack(attack, target is not None)
     for other in others:
         _check_surrogate(subject, other)
     return Plan(
@@ -205,18 +204,16 @@ def _fitted(model: Classifier, x: Tensor) -> LoadedModel:
     except Exception as error:  # whatever the network raises on an input of the wrong size
         shape = "×".join(map(str, x.shape[1:]))
         raise ModelError(f"{name} does not take pictures of {shape} ({one_line(error)})") from None
-    return LoadedModel(
+    source = ModelSource(
         model.net,
-        name=name,
         title=name,
         preprocess=Preprocess(size=(x.shape[2], x.shape[3]), channels=x.shape[1]),
-        num_classes=classes,
         mean=model.mean,
         std=model.std,
         labels=model.labels,
-        precision=model.precision,
-        outputs=model.outputs,
+        classes=classes,
     )
+    return LoadedModel(name, source, model.precision, model.outputs)
 
 
 def _check_surrogate(model: LoadedModel, other: LoadedModel) -> None:
@@ -251,10 +248,10 @@ def _shape(model: LoadedModel) -> str:
 def _target(model: LoadedModel, target: int | str | None) -> int | str | None:
     if target is None or target == LEAST_LIKELY:
         return target
-    return class_index(model, target)
+    return model.class_index(target)
 
 
 def target_name(model: LoadedModel, target: int | str | None) -> str | None:
     """The target as a record names it: a class by name, least-likely, or None."""
     found = _target(model, target)
-    return class_name(model, found) if isinstance(found, int) else found
+    return model.class_name(found) if isinstance(found, int) else found

@@ -20,7 +20,6 @@ from robustkit.attacks.model.classifier import Classifier
 from robustkit.auditing import check_stage
 from robustkit.auditing.adaptive_stage import Adaptation
 from robustkit.auditing.columns import Found, Rows
-from robustkit.auditing.comparison_files import class_name
 from robustkit.auditing.comparisons import Gallery
 from robustkit.auditing.plan import LEAST_LIKELY, Plan, Watch, make_plan, target_name
 from robustkit.auditing.results import Ledger, Tally, spread
@@ -30,7 +29,7 @@ from robustkit.certification import Certifier
 from robustkit.data.load import Batch, Data
 from robustkit.errors import AuditFailed, AuditInterrupted, ModelError, RobustkitError
 from robustkit.models.load import LoadedModel
-from robustkit.models.memory import Room
+from robustkit.models.memory import HalvingBatch
 from robustkit.reports import Adapted, AuditRecord, CheckResult, DataInfo, Skipped
 
 
@@ -125,7 +124,7 @@ class _Run:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.ledger = Ledger(plan.eps, [self._tally(attack) for attack in plan.attacks])
-        self.room = Room(plan.batch_size)
+        self.room = HalvingBatch(plan.batch_size)
         self.attacker = Attacker(plan, self.ledger.tallies, self.room)
         self.gallery = Gallery(plan, self.ledger, self.attacker, self._enter)
         self.exchange = Exchange(plan, self.room) if plan.surrogates else None
@@ -274,9 +273,7 @@ class _Run:
                 for tally, figure in zip(ledger.tallies, optimal, strict=True)
             ],
             samples=ledger.samples(worst, by),
-            classes=ledger.classes(
-                lambda index: class_name(model, index) if index < model.num_classes else "no answer"
-            ),
+            classes=ledger.classes(lambda index: model.class_name(index) if index < model.num_classes else "no answer"),
             comparisons=list(ledger.comparisons),
             surrogates=[plan.model_info(other) for other in plan.surrogates],
             transfer=[] if self.exchange is None else self.exchange.result(),

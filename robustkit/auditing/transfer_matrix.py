@@ -8,7 +8,7 @@ from torch import Tensor
 from robustkit.attacks import MIFGSM
 from robustkit.auditing.columns import Rows
 from robustkit.auditing.plan import Plan
-from robustkit.models.memory import Room
+from robustkit.models.memory import HalvingBatch
 from robustkit.reports import Rate, Transfer
 
 
@@ -20,7 +20,7 @@ class Exchange:
     one of them gets right, so that what is wrong afterwards is the points' doing.
     """
 
-    def __init__(self, plan: Plan, room: Room) -> None:
+    def __init__(self, plan: Plan, room: HalvingBatch) -> None:
         self.plan = plan
         self.room = room
         self.models = [plan.model, *plan.surrogates]

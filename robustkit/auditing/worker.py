@@ -16,14 +16,14 @@ from robustkit.auditing.columns import Found, Rows
 from robustkit.auditing.plan import Plan
 from robustkit.auditing.results import Tally
 from robustkit.auditing.verdict import judge
-from robustkit.models.memory import Room
+from robustkit.models.memory import HalvingBatch
 from robustkit.reports.record.statistics import TOLERANCE
 
 
 class Attacker:
     """Runs the attacks of a plan and fills their tallies."""
 
-    def __init__(self, plan: Plan, tallies: list[Tally], room: Room) -> None:
+    def __init__(self, plan: Plan, tallies: list[Tally], room: HalvingBatch) -> None:
         self.plan = plan
         self.judge: Classifier = plan.model  # says whether a point fools the model
         self.room = room
