@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -72,7 +73,7 @@ class LoadedModel(Classifier):
         """
         text = str(wanted).strip()
         if text.isdecimal():
-            if int(text) >= self.num_classes:
+            if len(text) > 18 or int(text) >= self.num_classes:
                 raise ConfigError(f"target {text} is not a class: {self.name} has {self.num_classes}, from 0")
             return int(text)
         labels = [label.lower() for label in self.labels or ()]
@@ -91,8 +92,14 @@ class LoadedModel(Classifier):
         """Refuse an attack that does not go with the model, its pictures or a target, before the model is asked.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: it does not; or a hyperparameter is a number that no report can hold: not finite, or beyond
+                64 bits.
         """
+        for key, value in attack.parameters().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{attack.title}: {key} must be finite, got {value!r}")
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ConfigError(f"{attack.title}: {key} must be a whole number of 64 bits, from -2^63 to 2^63 - 1")
         try:
             attack.check_access(self)
             attack.check_task(self.num_classes, (self.preprocess.channels, *self.preprocess.size), targeted)
@@ -151,7 +158,7 @@ def load_model(
         source.net.to(place).eval()
     try:
         model = LoadedModel(name, source, "fp32" if precision == "auto" else precision)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(one_line(error)) from None
     if source.channels:
         _try_out(model, source.channels, place)

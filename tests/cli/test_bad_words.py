@@ -47,17 +47,38 @@ BAD = {
     "eps 8": (["--eps", "0.1,8"], "did you mean 8/255"),
     "eps empty": (["--eps", ""], "eps is empty"),
     "eps commas": (["--eps", ",,"], "eps is empty"),
+    "eps with an empty entry": (["--eps", "1/255,,2/255"], "'1/255,,2/255' has an empty entry"),
+    "eps with a comma before": (["--eps", ",0.1"], "has an empty entry"),
+    "eps with a comma behind": (["--eps", "0.1, "], "has an empty entry"),
+    "steps too many": (
+        ["--attack", "pgd:steps=999999999999999999999"],
+        "pgd: steps must be a whole number of at most",
+    ),
+    "steps of 5,000 digits": (["--attack", f"pgd:steps={'9' * 5000}"], "steps of pgd is a whole number"),
+    "restarts too many": (
+        ["--attack", "pgd:restarts=2147483648"],
+        "restarts must be a whole number of at most",
+    ),
+    "queries a float": (["--attack", "square:queries=1e9"], "whole number"),
+    "queries too many": (["--attack", "square:queries=9999999999"], "queries must be a whole number of at most"),
+    "steps of foolbox too many": (
+        ["--attack", "foolbox:LinfPGD:steps=9999999999"],
+        "steps must be a whole number",
+    ),
+    "parameter infinite": (["--attack", "pgd:step_size=1e400"], "step_size must be a positive number"),
     "samples 0": (["--samples", "0"], "--samples"),
     "samples abc": (["--samples", "abc"], "--samples"),
     "batch size 0": (["--batch-size", "0"], "--batch-size"),
     "seed -1": (["--seed", "-1"], "--seed"),
     "seed too large": (["--seed", "1" * 20], "seed must be"),
+    "samples too large": (["--samples", "1" * 20], "samples must be a whole number from 1 to 2^63 - 1"),
     "batch size too large": (["--batch-size", "1" * 20], "batch_size must be"),
     "device unknown": (["--device", "gpu"], "device"),
     "precision unknown": (["--precision", "fp8"], "precision"),
     "arch without a file": (["--arch", "resnet18"], "--arch"),
     "target unknown": (["--target", "gibbon"], "gibbon"),
     "target out of range": (["--target", "10"], "from 0"),
+    "target of 5,000 digits": (["--target", "9" * 5000], "is not a class"),
     "target no digit": (["--target", "²"], "²"),
     "floor malformed": (["--fail-under", "0.5"], "EPS=FLOOR"),
     "floor empty": (["--fail-under", ""], "EPS=FLOOR"),
@@ -103,6 +124,11 @@ CONFIGS = {
     "max drop a text": ('max_drop = "x"', "a number"),
     "eps true": ("eps = true", "one value"),
     "eps nested": ("eps = [[0.1]]", "not a number"),
+    "eps with an empty entry": ('eps = [0.1, "", 0.2]', "has an empty entry"),
+    "eps ending in a comma": ('eps = "0.1,"', "has an empty entry"),
+    "seed too large": ("seed = 99999999999999999999", "seed must be a whole number from 0 to 2^63 - 1"),
+    "mean infinite": ("mean = inf", "mean needs one finite number"),
+    "mean of 400 digits": (f"mean = {'9' * 400}", "too large"),
     "attack a number": ("attack = 5", "list"),
     "attack numbers": ("attack = [1]", "list"),
     "floors of numbers": ("fail-under = 0.5", "list"),
@@ -170,6 +196,8 @@ def spoil(path: Path, source: Path, what: str) -> None:
         text = json.dumps({**body, "version": 99})
     if what == "edited":
         text = text.replace('"count": 4', '"count": 3', 1)
+    if what == "a number too large":
+        text = text.replace('"seed": 0', '"seed": 99999999999999999999', 1)
     if what == "not JSON":
         text = "<html>"
     if what == "a list":
@@ -180,11 +208,14 @@ def spoil(path: Path, source: Path, what: str) -> None:
     path.write_text(text, "utf-8")
 
 
-@pytest.mark.parametrize("what", ["cut short", "another version", "edited", "not JSON", "a list", "empty"])
+@pytest.mark.parametrize(
+    "what", ["cut short", "another version", "edited", "a number too large", "not JSON", "a list", "empty"]
+)
 def test_records_that_will_not_do(cli: Cli, older: Path, tmp_path: Path, what: str) -> None:
     path = tmp_path / "report.json"
     spoil(path, older / "report.json", what)
     line = cli.refuses(*QUICK, "--baseline", path, "--out", tmp_path / "out")
     assert "report.json" in line
+    assert ("was the file cut short?" in line) == (what in ("cut short", "not JSON", "empty"))
     assert cli.refuses("report", path, "--out", tmp_path / "out") == line
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
