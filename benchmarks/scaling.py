@@ -26,7 +26,7 @@ from robustkit import audit
 from robustkit.attacks import PGD
 from robustkit.data.load import tensor_data
 from robustkit.data.pictures import Preprocess
-from robustkit.models.load import LoadedModel
+from robustkit.models.load import LoadedModel, ModelSource
 from robustkit.models.memory import keep_freed
 
 
@@ -62,7 +62,7 @@ def taken(size: Size, rounds: int) -> float:
         nn.Linear(64, size.classes),
     ).eval()
     pictures = Preprocess(size=(size.side, size.side), channels=3)
-    model = LoadedModel(net, name="small", title="small", preprocess=pictures, num_classes=size.classes)
+    model = LoadedModel("small", ModelSource(net, "small", pictures, classes=size.classes))
     x = torch.rand(size.samples, 3, size.side, size.side)
     data = tensor_data(x, model.logits(x).argmax(1))
     attack = PGD(steps=size.steps, early_stop=False)

@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DATA = {
-    "robustkit/catalogue.json",
-    "robustkit/reports/schema.json",
+    "robustkit/cli/attack_catalogue.json",
+    "robustkit/reports/record/schema.json",
     "robustkit/zoo/lenet-mnist.safetensors",
     "robustkit/zoo/lenet-mnist-pgd.safetensors",
     "robustkit/zoo/lenet-mnist-noise.safetensors",
@@ -51,7 +51,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         )
         for path in (ROOT / where).rglob("*.py")
     }
-    templates = {f"robustkit/reports/templates/{path.name}" for path in (ROOT / "reports" / "templates").iterdir()}
+    folder = ROOT / "reports" / "page" / "templates"
+    templates = {f"robustkit/reports/page/templates/{path.name}" for path in folder.iterdir()}
     assert len(templates) >= 2
     assert sources | templates | DATA <= names
     extra = {name for name in names - sources - templates - DATA if ".dist-info/" not in name}

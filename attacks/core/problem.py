@@ -87,7 +87,7 @@ def posed(
             low >= 0 and high <= 1,
             f"x must lie in [0,1], got [{low:.4g}, {high:.4g}]: pass it not normalised",
         )
-    check_count("seed", seed, 0)
+    check_count("seed", seed, 0, 2**64 - 1)
     y = _column("y", y, x, "labels")
     if target is not None:
         target = _column("target", target, x, "targets")

@@ -17,13 +17,19 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def check_count(name: str, value: int, least: int = 1) -> None:
+def check_count(name: str, value: int, least: int = 1, most: int = 2**31 - 1) -> None:
+    """A whole number from `least` to `most`; more rounds than that would not end in a lifetime."""
     whole = isinstance(value, int) and not isinstance(value, bool)
+    # Of a number with too many digits Python makes no text: it is compared before it is shown.
+    require(not whole or value <= most, f"{name} must be a whole number of at most {most}")
     require(whole and value >= least, f"{name} must be a whole number of at least {least}, got {value!r}")
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """A float, or a whole number of 64 bits: JSON readers take no longer ones."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) < 2**63
 
 
 def check_norm(attack: Attack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TypeVar
 
 from .decode import build, digest_of, strict_json
@@ -29,8 +30,10 @@ def _read(kind: type[T], text: str, version: int) -> T:
     try:
         body = strict_json(text)
         text.encode("utf-8")
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeEncodeError) as error:
         raise RecordError(f"not a whole JSON document ({error}): was the file cut short?") from None
+    except ValueError as error:  # whole, with a number that no report holds
+        raise RecordError(f"not a robustkit report: {error}") from None
     if not isinstance(body, dict) or "version" not in body:
         raise RecordError("not a robustkit report: it has no version")
     if body["version"] != version:

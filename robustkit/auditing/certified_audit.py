@@ -21,7 +21,7 @@ from robustkit.certification.smoothing import SmoothingCertifier, smoothed
 from robustkit.data.load import Data
 from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError
 from robustkit.models.load import LoadedModel
-from robustkit.models.memory import Room
+from robustkit.models.memory import HalvingBatch
 from robustkit.reports import AuditRecord, CheckResult
 
 
@@ -73,7 +73,7 @@ def certify(
     certifier: Certifier
     if isinstance(method, Smoothing):
         room = batch_size or default_batch(subject)
-        certifier = SmoothingCertifier(subject, method, seed, Room(room))
+        certifier = SmoothingCertifier(subject, method, seed, HalvingBatch(room))
         batch_size = max(1, room // method.eot)
         subject = smoothed(subject, method, seed)
     else:

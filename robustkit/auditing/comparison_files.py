@@ -41,15 +41,6 @@ class Pair:
     target: int | None
 
 
-def check_attack(model: LoadedModel, attack: Attack, targeted: bool) -> None:
-    """ConfigError where an attack does not go with the model, its pictures or a target, before the model is asked."""
-    try:
-        attack.check_access(model)
-        attack.check_task(model.num_classes, (model.preprocess.channels, *model.preprocess.size), targeted)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-
-
 def save_comparison(model: LoadedModel, pair: Pair, folder: Path, stem: str) -> Comparison:
     """Write the three pictures of a pair into `folder` and say what the model makes of the files.
 
@@ -78,18 +69,18 @@ def save_comparison(model: LoadedModel, pair: Pair, folder: Path, stem: str) -> 
     return Comparison(
         sample=pair.sample,
         name=pair.name,
-        truth="" if pair.truth is None else class_name(model, truth),
+        truth="" if pair.truth is None else model.class_name(truth),
         attack=pair.attack.title,
         norm=pair.norm,
         eps=pair.eps,
-        target=None if pair.target is None else class_name(model, pair.target),
+        target=None if pair.target is None else model.class_name(pair.target),
         original=_judged(model, clean, f"{folder.name}/{names['original']}"),
         perturbation=f"{folder.name}/{names['perturbation']}",
         amplification=amplification,
         adversarial=_judged(model, after, f"{folder.name}/{names['adversarial']}"),
         size=float(norms.get(pair.norm).size(saved)[0]),
         rms=float(saved.square().mean().sqrt()),
-        before_label=class_name(model, int(before.argmax())),
+        before_label=model.class_name(int(before.argmax())),
         before_confidence=float(before.max()),
         undone=reached == [True, False],
     )
@@ -113,12 +104,12 @@ def compare_picture(
         DataError: the file is no picture.
         ConfigError: the target is unknown, or is what the model says already; the attack does not go with the model.
     """
-    check_attack(model, attack, target is not None)
+    model.check_attack(attack, target is not None)
     x = load_picture(path, model.preprocess)[None].to(model.device)
     seen = model.logits(x).argmax(1)
-    aim = None if target is None else class_index(model, target)
+    aim = None if target is None else model.class_index(target)
     if aim is not None and aim == int(seen):
-        raise ConfigError(f"the model already sees {class_name(model, aim)} in {path}: choose another target")
+        raise ConfigError(f"the model already sees {model.class_name(aim)} in {path}: choose another target")
     budgeted = attack.ball and not attack.minimum_norm
     if budgeted:
         attack = attack.at(eps, early_stop=False)
@@ -175,31 +166,6 @@ def _caption(picture: Picture) -> str:
     return f"{label}\n{100 * picture.confidence:.1f} % confidence"
 
 
-def class_name(model: LoadedModel, index: int) -> str:
-    """The label of a class, or its number where the model has no labels."""
-    return model.labels[index] if model.labels is not None else str(index)
-
-
-def class_index(model: LoadedModel, wanted: int | str) -> int:
-    """The class called `wanted`, by name (whole, or a part that fits one alone) or by number."""
-    text = str(wanted).strip()
-    if text.isdecimal():
-        if int(text) >= model.num_classes:
-            raise ConfigError(f"target {text} is not a class: {model.name} has {model.num_classes}, from 0")
-        return int(text)
-    labels = [label.lower() for label in model.labels or ()]
-    exact = [index for index, label in enumerate(labels) if label == text.lower()]
-    near = exact or [index for index, label in enumerate(labels) if text.lower() in label]
-    if len(near) == 1 or exact:
-        return near[0]
-    if near:
-        some = ", ".join(labels[index] for index in near[:5])
-        raise ConfigError(f"target {text!r} fits {len(near)} classes ({some}): write one in full")
-    raise ConfigError(
-        f"{model.name} has no class called {text!r}: give a name or a number from 0 to {model.num_classes - 1}"
-    )
-
-
 def _reached(probabilities: Tensor, truth: int, target: int | None) -> bool:
     seen = int(probabilities.argmax())
     return seen != truth if target is None else seen == target
@@ -207,7 +173,7 @@ def _reached(probabilities: Tensor, truth: int, target: int | None) -> bool:
 
 def _judged(model: LoadedModel, probabilities: Tensor, file: str) -> Picture:
     index = int(probabilities.argmax())
-    return Picture(file, class_name(model, index), index, float(probabilities[index]))
+    return Picture(file, model.class_name(index), index, float(probabilities[index]))
 
 
 def _save(picture: Tensor, path: Path) -> None:

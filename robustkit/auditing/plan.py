@@ -16,7 +16,6 @@ from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.validation import check_eps
 from robustkit.attacks.geometry import norms
 from robustkit.attacks.model.classifier import Classifier
-from robustkit.auditing.comparison_files import check_attack, class_index, class_name
 from robustkit.auditing.resolve import AnyModel, check_surrogate, default_batch, read_grid, resolved
 from robustkit.certification import Certifier
 from robustkit.data.dataset import Data
@@ -134,7 +133,7 @@ def make_plan(request: Request) -> Plan:
         raise ConfigError(f"seed must be a whole number from 0 to 2^63 - 1, got {request.seed!r}")
     (model, *others), data = resolved((request.model, *request.surrogates), request.data)
     for attack in attacks:
-        check_attack(model, attack, request.target is not None)
+        model.check_attack(attack, request.target is not None)
     for other in others:
         check_surrogate(model, other)
     return Plan(
@@ -172,10 +171,10 @@ def with_transfers(attacks: Sequence[Attack], surrogates: Sequence[LoadedModel],
 def _target(model: LoadedModel, target: int | str | None) -> int | str | None:
     if target is None or target == LEAST_LIKELY:
         return target
-    return class_index(model, target)
+    return model.class_index(target)
 
 
 def target_name(model: LoadedModel, target: int | str | None) -> str | None:
     """The target as a record names it: a class by name, least-likely, or None."""
     found = _target(model, target)
-    return class_name(model, found) if isinstance(found, int) else found
+    return model.class_name(found) if isinstance(found, int) else found

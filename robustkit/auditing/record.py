@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 import robustkit
-from robustkit.auditing.comparison_files import class_name
 from robustkit.auditing.journal import Journal
 from robustkit.auditing.plan import Plan, target_name
 from robustkit.auditing.results import Results, spread

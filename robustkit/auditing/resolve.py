@@ -12,7 +12,7 @@ from robustkit.attacks.model.classifier import Classifier, as_classifier
 from robustkit.data.dataset import Data
 from robustkit.data.load import tensor_data
 from robustkit.errors import ConfigError, ModelError
-from robustkit.models.load import LoadedModel, Preprocess
+from robustkit.models.load import LoadedModel, ModelSource, Preprocess
 from robustkit.text import one_line
 
 _BATCH_FLOATS = 3_100_000  # input values per batch: 20 photographs of 224×224
@@ -45,18 +45,16 @@ def _fitted(model: Classifier, x: Tensor) -> LoadedModel:
     except Exception as error:  # whatever the network raises on an input of the wrong size
         shape = "×".join(map(str, x.shape[1:]))
         raise ModelError(f"{name} does not take pictures of {shape} ({one_line(error)})") from None
-    return LoadedModel(
+    source = ModelSource(
         model.net,
-        name=name,
         title=name,
         preprocess=Preprocess(size=(x.shape[2], x.shape[3]), channels=x.shape[1]),
-        num_classes=classes,
         mean=model.mean,
         std=model.std,
         labels=model.labels,
-        precision=model.precision,
-        outputs=model.outputs,
+        classes=classes,
     )
+    return LoadedModel(name, source, model.precision, model.outputs)
 
 
 def default_batch(model: LoadedModel) -> int:

@@ -28,7 +28,7 @@ from robustkit.certification import Certifier
 from robustkit.data.dataset import Batch, Data
 from robustkit.errors import AuditFailed, AuditInterrupted, ModelError, RobustkitError
 from robustkit.models.load import LoadedModel
-from robustkit.models.memory import Room
+from robustkit.models.memory import HalvingBatch
 from robustkit.reports import Adapted, AuditRecord
 
 
@@ -126,7 +126,7 @@ class _Run:
 
     def __init__(self, plan: Plan, out: Path | None, watch: Watch) -> None:
         self.plan = plan
-        self.room = Room(plan.batch_size)
+        self.room = HalvingBatch(plan.batch_size)
         self.progress = Progress(watch, plan.model, plan.total)
         self.journal = open_journal(plan, out)
         self.pictures = None if out is None else out / "comparisons"

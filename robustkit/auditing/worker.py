@@ -24,7 +24,7 @@ from robustkit.auditing.stages.transfer_matrix import TransferMatrix
 from robustkit.auditing.verdict import Judge, Rows, Verdict
 from robustkit.certification import Certifier
 from robustkit.data.dataset import Batch
-from robustkit.models.memory import Room
+from robustkit.models.memory import HalvingBatch
 from robustkit.reports.record.statistics import TOLERANCE
 
 PICTURES = 6  # comparisons in a report
@@ -53,7 +53,7 @@ class Worker:
     A sample's result does not depend on its batch, so memory that runs out halves the rows that go through at once.
     """
 
-    def __init__(self, plan: Plan, prepared: Preparation, room: Room, progress: Progress) -> None:
+    def __init__(self, plan: Plan, prepared: Preparation, room: HalvingBatch, progress: Progress) -> None:
         self.plan = plan
         self.prepared = prepared
         self.room = room

@@ -16,8 +16,8 @@ from robustkit.attacks.core.random_draws import row_generator
 from robustkit.attacks.core.validation import check_count, check_positive, is_number, require
 from robustkit.attacks.model.classifier import Classifier
 from robustkit.certification.certifier import Certifier, Judged, Parameters
-from robustkit.models.load import LoadedModel
-from robustkit.models.memory import Room
+from robustkit.models.load import LoadedModel, ModelSource
+from robustkit.models.memory import HalvingBatch
 
 _BLOCK = 200_000  # noise values drawn at once, about: fixed, so that a row's draws do not depend on the batch
 _JUDGED = 1000  # draws for an attacked point at most: it needs no radius
@@ -109,15 +109,15 @@ def smoothed(model: LoadedModel, how: Smoothing, seed: int) -> LoadedModel:
     """The classifier that attacks on g are given, with g's name."""
     shape = (model.preprocess.channels, *model.preprocess.size)
     noise = torch.randn(how.eot, *shape, generator=row_generator(seed, 0, _SURROGATE))
-    found = LoadedModel(
+    source = ModelSource(
         Smoothed(model, (how.sigma * noise).to(model.device)),
-        name=model.name,
         title=f"{model.title}, smoothed with σ = {how.sigma:g}",
         preprocess=model.preprocess,
-        num_classes=model.num_classes,
-        digest=model.digest,
         labels=model.labels,
+        classes=model.num_classes,
+        digest=model.digest,
     )
+    found = LoadedModel(model.name, source)
     found.parameters = model.parameters
     found.prepared = model.prepared
     return found
@@ -133,8 +133,8 @@ class SmoothingCertifier(Certifier):
     paper = "Cohen et al. 2019, arXiv 1902.02918"
     norm = "l2"
 
-    def __init__(self, model: Classifier, how: Smoothing, seed: int, room: Room) -> None:
-        self.model, self.how, self.seed, self.room = model, how, seed, room
+    def __init__(self, model: Classifier, how: Smoothing, seed: int, batch: HalvingBatch) -> None:
+        self.model, self.how, self.seed, self.batch = model, how, seed, batch
 
     def parameters(self) -> Parameters:
         return dataclasses.asdict(self.how)
@@ -151,7 +151,7 @@ class SmoothingCertifier(Certifier):
         total: Tensor | None = None
         for noise in _noise(x.shape, draws, generator):
             noisy = x + self.how.sigma * noise.to(x)
-            for logits in self.room.parts(len(noisy), partial(self._logits, noisy)):
+            for logits in self.batch.parts(len(noisy), partial(self._logits, noisy)):
                 counts = torch.bincount(logits.argmax(1).cpu(), minlength=logits.shape[1])
                 total = counts if total is None else total + counts
         assert total is not None  # there is at least one draw

@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and what the user can mend in one line on standard error."""
+"""Exit status of a command, and what the user can mend in one line on standard error."""
 
 from __future__ import annotations
 

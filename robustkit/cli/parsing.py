@@ -1,4 +1,4 @@
-"""From the words of the command line or a TOML file to the objects the library takes."""
+"""Words of the command line or a TOML file parsed into the objects that the library takes."""
 
 from __future__ import annotations
 
@@ -38,11 +38,6 @@ _PHOTO_EPS = {
 _DIGIT_EPS = {"linf": "0.05,0.1,0.2,0.3", "l2": "0.5,1,1.5,2,3", "l1": "2,5,10,15,20"}
 
 
-def default_eps(model: str, norm: str) -> str:
-    """The ε grid for a model by its name."""
-    return (_DIGIT_EPS if model.startswith("lenet") else _PHOTO_EPS)[norm]
-
-
 def parse_eps(text: str, norm: str) -> float:
     """One ε: a number or a fraction such as 4/255, positive, and at most 1 in L∞."""
     top, slash, bottom = text.strip().partition("/")
@@ -57,12 +52,16 @@ def parse_eps(text: str, norm: str) -> float:
     return value
 
 
-def parse_grid(text: str, norm: str) -> dict[float, str]:
-    """A comma-separated ε grid as {value: as it was written}, ascending."""
-    grid = {parse_eps(part, norm): part.strip() for part in text.split(",") if part.strip()}
-    if not grid:
+def parse_grid(text: str | None, model: str, norm: str) -> dict[float, str]:
+    """A comma-separated ε grid as {value: as it was written}, ascending; by default one that suits the model."""
+    if text is None:
+        text = (_DIGIT_EPS if model.startswith("lenet") else _PHOTO_EPS)[norm]
+    parts = [part.strip() for part in text.split(",")]
+    if not any(parts):
         raise ConfigError("eps is empty: give at least one, such as 4/255")
-    return dict(sorted(grid.items()))
+    if not all(parts):
+        raise ConfigError(f"eps {text!r} has an empty entry: leave out the comma, or write a number there")
+    return dict(sorted({parse_eps(part, norm): part for part in parts}.items()))
 
 
 def parse_floors(texts: Sequence[str], norm: str, grid: Mapping[float, str]) -> dict[float, tuple[str, float]]:
@@ -96,7 +95,7 @@ def preset_attacks(preset: str, norm: str) -> tuple[str, ...]:
 
 
 def attack_kind(name: str) -> type[Attack]:
-    """The attack that is called so, `foolbox:NAME` included."""
+    """The class of the attack that is called so, `foolbox:NAME` included."""
     if name.startswith(PREFIX):
         theirs, known = name.removeprefix(PREFIX), foolbox_names()
         if theirs not in known:
@@ -148,11 +147,13 @@ def parse_attack(spec: str, norm: str, *, strict: bool = False) -> Attack:
         raise ConfigError(reason if reason.startswith(kind.title) else f"{name}: {reason}") from None
 
 
-def check_norm(norm: str) -> None:
+def check_norm(norm: str) -> str:
+    """The norm; ConfigError if there is none called so."""
     if norm not in norms.NORMS:
         raise ConfigError(
             f"there is no norm {norm!r}{suggestion(norm, norms.NORMS)}; there are {', '.join(norms.NORMS)}"
         )
+    return norm
 
 
 def _value(what: str, text: str, kind: Any) -> Any:

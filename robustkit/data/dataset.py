@@ -115,7 +115,8 @@ class Data(ABC):
         pinned = place if place is not None and place.type == "cuda" else None
         count = decoder_count(place.type) if place is not None and self.decodes else 0
         left = Event()
-        return self._stream(_read(self.resolve(model), batch_size, samples, pinned, count, left), left)
+        read = _read(self.resolve(model), batch_size, samples, pinned=pinned, count=count, left=left)
+        return self._stream(read, left)
 
     def _stream(self, read: Generator[_Read, None, None], left: Event) -> Generator[Batch, None, None]:
         skipped = self.skipped

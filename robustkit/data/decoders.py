@@ -22,7 +22,7 @@ from robustkit.errors import DataError, RobustkitError
 _MOST = 8
 _START = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from robustkit.loading.decoders import serve; serve()"
+    "from robustkit.data.decoders import serve; serve()"
 )
 
 

@@ -60,13 +60,13 @@ class FileData(Data):
 class ImageNetSamples(FileData):
     """The photographs in foolbox's data folder, named imagenet_NN_CLASS.jpg."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "imagenet-samples") -> None:
         root = package_folder("foolbox") / "data"
         files = [(path, path.stem.rpartition("_")[2]) for path in sorted(root.glob("imagenet_*_*.jpg"))]
         if not files:
             raise DataError(f"foolbox's photographs are not in {root}: install it again, pip install foolbox")
         classes = sorted({label for _, label in files})
-        super().__init__("imagenet-samples", f"{len(files)} ImageNet photographs", files, classes, root)
+        super().__init__(name, f"{len(files)} ImageNet photographs", files, classes, root)
 
     def _indices(self, model: Asks) -> list[int]:
         if model.num_classes != 1000 or not (model.labels is None or is_imagenet(model)):

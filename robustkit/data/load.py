@@ -1,8 +1,9 @@
-"""Labelled pictures by their name: samples that come along, a folder, an array, a torchvision dataset."""
+"""Load labelled pictures by their name: samples that come along, a folder, an array, a torchvision dataset."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -18,7 +19,12 @@ from robustkit.text import suggestion
 
 __all__ = ["Batch", "Data", "data_names", "load_data", "load_picture", "tensor_data"]
 
-_PREFIX = "torchvision:"
+Loader = Callable[[str], Data]
+
+# A kind of data is a line of one of these tables: by its name, the prefix of its name or the suffix of its file.
+NAMES: dict[str, Loader] = {"imagenet-samples": ImageNetSamples, "mnist-samples": MnistSamples}
+PREFIXES: dict[str, Loader] = {"torchvision:": torchvision_data}
+SUFFIXES: dict[str, Loader] = {".npz": NpzData}
 
 
 def load_data(name: str | os.PathLike[str]) -> Data:
@@ -33,19 +39,17 @@ def load_data(name: str | os.PathLike[str]) -> Data:
         DataError: unknown, not there, empty, or not of the form it should have.
     """
     name = os.fspath(name)
-    if name == "imagenet-samples":
-        return ImageNetSamples()
-    if name == "mnist-samples":
-        return MnistSamples()
-    if name.startswith(_PREFIX):
-        return torchvision_data(name, name.removeprefix(_PREFIX))
+    prefix, colon, _ = name.partition(":")
+    loader = NAMES.get(name) or PREFIXES.get(prefix + colon)
+    if loader is not None:
+        return loader(name)
     place = Path(name)
     if place.is_dir():
         return folder_data(place, name)
-    if place.suffix.lower() == ".npz":
+    if place.suffix.lower() in SUFFIXES:
         if not place.is_file():
             raise DataError(f"{name} does not exist: check the path")
-        return NpzData(place, name)
+        return SUFFIXES[place.suffix.lower()](name)
     if place.exists():
         raise DataError(f"{name} is a single file: give a folder with one sub-folder per class, or an .npz of x and y")
     known = [each for each, _ in DATA if each.islower()]

@@ -77,14 +77,15 @@ class TorchvisionData(Data):
         return to_input(image, preprocess), int(label) if index is None else index[int(label)]
 
 
-def torchvision_data(name: str, short: str) -> TorchvisionData:
-    """The test split of a torchvision dataset, from `$ROBUSTKIT_DATA` or ~/.cache/robustkit, or fetched.
+def torchvision_data(name: str) -> TorchvisionData:
+    """The test split of "torchvision:CIFAR10" or another, from `$ROBUSTKIT_DATA` or ~/.cache/robustkit, or fetched.
 
     Raises:
         DataError: no such dataset, or not there and no network.
     """
     from torchvision import datasets
 
+    short = name.partition(":")[2]
     known = {fold(each): each for each in _SPLITS}
     found = known.get(fold(short))
     if found is None:

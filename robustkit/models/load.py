@@ -3,61 +3,108 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.model.classifier import PRECISIONS, Classifier
 from robustkit.data.pictures import Preprocess
 from robustkit.errors import ConfigError, ModelError
 from robustkit.models import speedup
+from robustkit.models.loaders import find_source
 from robustkit.models.names import model_names
 from robustkit.models.programs import Program
-from robustkit.models.sources import find_parts
-from robustkit.models.speedup import Prepared
+from robustkit.models.source import ModelSource, Request
+from robustkit.models.speedup import Speedup
 from robustkit.text import one_line
 
-__all__ = ["LoadedModel", "Preprocess", "load_model", "model_names"]
+__all__ = ["LoadedModel", "ModelSource", "Preprocess", "load_model", "model_names"]
 
 
 class LoadedModel(Classifier):
     """A `Classifier` that knows where it comes from and what pictures it wants.
 
+    Args:
+        name: as it was asked for.
+        source: the network, and what it was trained on.
+        precision, outputs: see `Classifier`.
+
     Attributes:
         name, title: as it was asked for, and as a report shows it.
-        preprocess: how a picture becomes the input.
-        num_classes: K, the length of a row of logits.
-        parameters: how many weights it has.
+        preprocess: from a picture to the input.
+        num_classes: K, the length of a row of logits; 0 until the network has been tried, where nothing else says it.
+        parameters: number of weights.
         digest: SHA-256 (hex) of the weights, of the whole file for TorchScript and `.pt2`.
         prepared: what was done to it for speed; `parameters` and `digest` are those from before.
     """
 
-    def __init__(
-        self,
-        net: nn.Module,
-        *,
-        name: str,
-        title: str,
-        preprocess: Preprocess,
-        num_classes: int,
-        digest: str | None = None,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-        labels: Sequence[str] | None = None,
-        precision: str = "fp32",
-        outputs: str = "logits",
-    ) -> None:
-        super().__init__(net, mean, std, labels, precision, outputs, classes=num_classes or None)
+    def __init__(self, name: str, source: ModelSource, precision: str = "fp32", outputs: str = "logits") -> None:
+        super().__init__(
+            source.net,
+            source.mean,
+            source.std,
+            source.labels,
+            precision=precision,
+            outputs=outputs,
+            classes=source.classes,
+        )
         self.name = name
-        self.title = title
-        self.preprocess = preprocess
-        self.num_classes = num_classes
-        self.parameters = sum(parameter.numel() for parameter in net.parameters())
-        self.digest = digest or _digest(net.state_dict())
-        self.prepared = Prepared()
+        self.title = source.title
+        self.preprocess = source.preprocess
+        self.num_classes = source.classes or 0
+        self.parameters = sum(parameter.numel() for parameter in source.net.parameters())
+        self.digest = source.digest or _digest(source.net.state_dict())
+        self.prepared = Speedup()
+
+    def class_name(self, index: int) -> str:
+        """The label of a class, or its number where the model has no labels."""
+        return self.labels[index] if self.labels is not None else str(index)
+
+    def class_index(self, wanted: int | str) -> int:
+        """The class called `wanted`, by name (whole, or a part that fits one alone) or by number.
+
+        Raises:
+            ConfigError: no class is called so, or several are.
+        """
+        text = str(wanted).strip()
+        if text.isdecimal():
+            if len(text) > 18 or int(text) >= self.num_classes:
+                raise ConfigError(f"target {text} is not a class: {self.name} has {self.num_classes}, from 0")
+            return int(text)
+        labels = [label.lower() for label in self.labels or ()]
+        exact = [index for index, label in enumerate(labels) if label == text.lower()]
+        near = exact or [index for index, label in enumerate(labels) if text.lower() in label]
+        if len(near) == 1 or exact:
+            return near[0]
+        if near:
+            some = ", ".join(labels[index] for index in near[:5])
+            raise ConfigError(f"target {text!r} fits {len(near)} classes ({some}): write one in full")
+        raise ConfigError(
+            f"{self.name} has no class called {text!r}: give a name or a number from 0 to {self.num_classes - 1}"
+        )
+
+    def check_attack(self, attack: Attack, targeted: bool) -> None:
+        """Refuse an attack that does not go with the model, its pictures or a target, before the model is asked.
+
+        Raises:
+            ConfigError: it does not; or a hyperparameter is a number that no report can hold: not finite, or beyond
+                64 bits.
+        """
+        for key, value in attack.parameters().items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{attack.title}: {key} must be finite, got {value!r}")
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ConfigError(f"{attack.title}: {key} must be a whole number of 64 bits, from -2^63 to 2^63 - 1")
+        try:
+            attack.check_access(self)
+            attack.check_task(self.num_classes, (self.preprocess.channels, *self.preprocess.size), targeted)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
 
 def load_model(
@@ -98,42 +145,32 @@ def load_model(
     if precision not in ("auto", *PRECISIONS):
         raise ConfigError(f"precision is auto, fp32 or bf16, not {precision!r}")
     place = _device(device)
-    side = _size(size)
-    parts = find_parts(name, arch, side, mean is None and std is None, place)
+    source = find_source(Request(name, arch, _size(size), mean is None and std is None, place))
     if mean is not None or std is not None:
-        parts.mean, parts.std = None, None
+        source = replace(source, mean=mean, std=std)
     if labels is not None:
-        parts.labels = tuple(labels)
-    if parts.classes is not None and parts.labels is not None and len(parts.labels) != parts.classes:
+        source = replace(source, labels=tuple(labels))
+    if source.classes is not None and source.labels is not None and len(source.labels) != source.classes:
         raise ModelError(
-            f"{name} has {parts.classes} classes, but {len(parts.labels)} labels were given: give one each"
+            f"{name} has {source.classes} classes, but {len(source.labels)} labels were given: give one each"
         )
+    if not isinstance(source.net, Program):
+        source.net.to(place).eval()
     try:
-        model = LoadedModel(
-            parts.net.to(place).eval() if not isinstance(parts.net, Program) else parts.net,
-            name=name,
-            title=parts.title,
-            preprocess=parts.preprocess,
-            num_classes=parts.classes or 0,
-            digest=parts.digest,
-            mean=parts.mean if mean is None else mean,
-            std=parts.std if std is None else std,
-            labels=parts.labels,
-            precision="fp32" if precision == "auto" else precision,
-        )
-    except (ValueError, TypeError) as error:
+        model = LoadedModel(name, source, "fp32" if precision == "auto" else precision)
+    except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(one_line(error)) from None
-    if parts.probe:
-        _probe(model, parts.channels, place)
+    if source.channels:
+        _try_out(model, source.channels, place)
     shape = (model.preprocess.channels, *model.preprocess.size)
     try:
-        model.prepared = speedup.prepare(model, shape, prepare, precision)
+        model.prepared = speedup.speed_up(model, shape, prepare, precision)
     except ValueError as error:
         raise ModelError(one_line(error)) from None
     return model
 
 
-def _probe(model: LoadedModel, channels: tuple[int, ...], place: torch.device) -> None:
+def _try_out(model: LoadedModel, channels: tuple[int, ...], place: torch.device) -> None:
     """Try two random pictures: finite logits, the same for a row whatever else is in the batch."""
     height, width = model.preprocess.size
     failure: Exception | None = None

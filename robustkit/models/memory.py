@@ -16,8 +16,8 @@ T = TypeVar("T")
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-class Room:
-    """The number of rows that go through the models at once: halved whenever memory runs out.
+class HalvingBatch:
+    """A batch size, the number of rows that go through the models at once: halved whenever memory runs out.
 
     What a row comes to does not depend on its batch, so work that failed is done again from scratch in halves.
     """
@@ -26,7 +26,7 @@ class Room:
         self.rows = rows
 
     def parts(self, total: int, work: Callable[[slice], T]) -> list[T]:
-        """What `work` makes of each part of `total` rows, in order; of no rows too.
+        """Do some work on `total` rows in batches; returns the result of each, in order. It is done on no rows too.
 
         Raises:
             What `work` raises; that memory ran out, where it does so for a single row.
@@ -42,8 +42,8 @@ class Room:
         return done
 
     def attempt(self, rows: int, work: Callable[P, T], *args: P.args, **extra: P.kwargs) -> list[T]:
-        """What some work on so many rows returns, alone in a list; an empty list if memory ran out, and room for half
-        of them from now on."""
+        """Try some work on so many rows; returns its result alone in a list. If memory ran out the list is empty, and
+        the batch size is half of them from now on."""
         try:
             return [work(*args, **extra)]
         except (RuntimeError, MemoryError) as error:

@@ -29,7 +29,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # exactly: a subclass
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Speedup:
     """What was done to a model for speed.
 
     Args:
@@ -107,7 +107,7 @@ def _put(net: nn.Module, name: str, module: nn.Module) -> None:
     setattr(net.get_submodule(parent), last, module.eval())
 
 
-def prepare(model: Classifier, shape: tuple[int, int, int], folding: bool, precision: str) -> Prepared:
+def speed_up(model: Classifier, shape: tuple[int, int, int], folding: bool, precision: str) -> Speedup:
     """Make a model's gradients cheap, its answers staying what they are.
 
     Batch norm is folded into the convolutions before it, unless that moves the logits. How gradients are taken (in
@@ -125,7 +125,7 @@ def prepare(model: Classifier, shape: tuple[int, int, int], folding: bool, preci
         ValueError: the model gives no logits.
     """
     if model.access != "gradient":
-        return Prepared()
+        return Speedup()
     device = model.device
     rows = max(1, min(_ROWS, _FLOATS // math.prod(shape))) * (1 if device.type == "cpu" else 8)
     x = torch.rand(rows, *shape, generator=torch.Generator().manual_seed(0)).to(device)
@@ -134,12 +134,12 @@ def prepare(model: Classifier, shape: tuple[int, int, int], folding: bool, preci
     except ValueError:  # its options do not fit
         raise
     except Exception:  # anybody's network; what is wrong with it is told when it is attacked
-        return Prepared()
+        return Speedup()
     folded, difference = _folded(model, x, logits) if folding else (0, 0.0)
     model.precision = "fp32" if precision == "auto" else precision
     rows, seconds = _fastest(model, x) if precision == "auto" else (rows, {})
     model.forwards = model.backwards = 0
-    return Prepared(folded, difference, rows, seconds, _way(model))
+    return Speedup(folded, difference, rows, seconds, _way(model))
 
 
 def _folded(model: Classifier, x: Tensor, before: Tensor) -> tuple[int, float]:

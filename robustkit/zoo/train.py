@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from robustkit.attacks import PGD, Classifier
 from robustkit.certification.smoothing import Smoothing, SmoothingCertifier
 from robustkit.data.arrays import mnist_digits
-from robustkit.models.memory import Room
+from robustkit.models.memory import HalvingBatch
 from robustkit.zoo.lenet import LeNet5
 
 TESTED_EPS = (0.1, 0.2, 0.3)
@@ -133,7 +133,7 @@ def figures(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Any]:
 
 def certified(net: nn.Module, x: Tensor, y: Tensor, sigma: float) -> dict[str, float]:
     """Share of digits that the smoothed network gets right, and certainly so within each tested radius in L2."""
-    votes = SmoothingCertifier(Classifier(net), Smoothing(sigma), seed=0, room=Room(256))
+    votes = SmoothingCertifier(Classifier(net), Smoothing(sigma), seed=0, batch=HalvingBatch(256))
     seen = votes.certify(x, y, torch.arange(len(x)))
     right = (seen.predicted == y) & ~seen.silent
     return {str(r): round(float((right & (seen.radius >= r)).float().mean()), 4) for r in TESTED_RADII}

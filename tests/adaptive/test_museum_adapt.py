@@ -23,7 +23,7 @@ from robustkit.adaptive.remedies import PRESCRIBED, UNANSWERABLE
 from robustkit.attacks import APGD, PGD, AutoAttack, Classifier
 from robustkit.checks import EVALUATION, PREFLIGHT
 from robustkit.cli import main
-from robustkit.models.load import LoadedModel, load_model
+from robustkit.models.load import LoadedModel, ModelSource, load_model
 from robustkit.reports import AuditRecord, RecordError
 from robustkit.reports.record.consistency import contradiction
 
@@ -193,7 +193,7 @@ def served(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     net = EXHIBITS[name].net()
 
     def broken(*_: object, **__: object) -> LoadedModel:
-        return LoadedModel(net, name="lenet-mnist", title="Broken", preprocess=real.preprocess, num_classes=10)
+        return LoadedModel("lenet-mnist", ModelSource(net, "Broken", real.preprocess, classes=10))
 
     monkeypatch.setattr("robustkit.models.load_model", broken)
 

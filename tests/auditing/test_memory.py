@@ -17,7 +17,7 @@ from robustkit import audit, load_data
 from robustkit.attacks import FGSM, LBFGS, PGD, Attack, Corruption, Square, Universal
 from robustkit.attacks.model.classifier import Classifier
 from robustkit.errors import AuditFailed
-from robustkit.models.memory import Room
+from robustkit.models.memory import HalvingBatch
 from robustkit.reports import AuditRecord
 
 ROWS = 13
@@ -154,17 +154,17 @@ def test_the_layout_is_not_blamed_for_it() -> None:
 def test_parts_cover_the_rows_in_order() -> None:
     for total in range(6):
         for most in range(1, 7):
-            room = Room(6)
+            batch = HalvingBatch(6)
 
             def work(part: slice, most: int = most) -> list[int]:
                 if part.stop - part.start > most:
                     raise MemoryError
                 return list(range(part.start, part.stop))
 
-            parts = room.parts(total, work)
+            parts = batch.parts(total, work)
             assert [row for part in parts for row in part] == list(range(total))
             assert len(parts) >= 1
-            assert room.rows <= most or total <= most
+            assert batch.rows <= most or total <= most
 
 
 def test_batch_size_takes_auto_or_a_number(cli: Cli) -> None:
@@ -178,9 +178,9 @@ _PROGRAM = """
 import resource, sys, torch
 from robustkit import audit
 from robustkit.attacks import FGSM
-from robustkit.loading.stream import Data, Sample
+from robustkit.data.dataset import Data, Sample
 from robustkit.models.memory import keep_freed
-from robustkit.models import LoadedModel, Preprocess
+from robustkit.models.load import LoadedModel, ModelSource, Preprocess
 
 keep_freed()
 torch.set_num_threads(1)
@@ -197,7 +197,7 @@ class Drawn(Data):
         return lambda: (Sample(str(n), lambda n=n: one(n)) for n in range(len(self)))
 
 net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 2))
-model = LoadedModel(net, name="tiny", title="tiny", preprocess=Preprocess((16, 16), 3), num_classes=2)
+model = LoadedModel("tiny", ModelSource(net, "tiny", Preprocess((16, 16), 3), classes=2))
 record = audit(model, Drawn("drawn", "drawn"), [FGSM()], [0.01])
 assert len(record.samples.ids) == len(Drawn("", ""))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

@@ -272,9 +272,9 @@ def wide() -> nn.Module:
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1)[:, :10]
 
-    from robustkit.models.load import LoadedModel, Preprocess
+    from robustkit.models.load import LoadedModel, ModelSource, Preprocess
 
-    return LoadedModel(Wide(), name="wide", title="Wide", preprocess=Preprocess((32, 32), channels=1), num_classes=10)
+    return LoadedModel("wide", ModelSource(Wide(), "Wide", Preprocess((32, 32), channels=1), classes=10))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from robustkit.attacks import PGD, Classifier, Square
 from robustkit.auditing.resolve import resolved
 from robustkit.certification.smoothing import SmoothingCertifier, clopper_pearson, smoothed
 from robustkit.errors import ConfigError
-from robustkit.models.memory import Room
+from robustkit.models.memory import HalvingBatch
 from robustkit.reports import AuditRecord
 
 ROWS, SIDE = 12, 4
@@ -39,8 +39,8 @@ def linear(rows: int = ROWS, scale: float = 1.0, seed: int = 0) -> tuple[nn.Modu
     return net, x.view(rows, 1, SIDE, SIDE), y, distances
 
 
-def certifier(net: nn.Module, how: Smoothing, seed: int = 0, room: int = 256) -> SmoothingCertifier:
-    return SmoothingCertifier(Classifier(net), how, seed, Room(room))
+def certifier(net: nn.Module, how: Smoothing, seed: int = 0, rows: int = 256) -> SmoothingCertifier:
+    return SmoothingCertifier(Classifier(net), how, seed, HalvingBatch(rows))
 
 
 @given(
@@ -118,8 +118,8 @@ def test_a_row_depends_on_its_sample_alone() -> None:
     how, ids = Smoothing(sigma=0.5, draws=500), torch.arange(ROWS) * 7 + 3
     whole = certifier(net, how).certify(x, y, ids)
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(1))
-    mixed = certifier(net, how, room=7).certify(x[order], y[order], ids[order])
-    alone = [certifier(net, how, room=1000).certify(x[i : i + 1], y[i : i + 1], ids[i : i + 1]) for i in range(ROWS)]
+    mixed = certifier(net, how, rows=7).certify(x[order], y[order], ids[order])
+    alone = [certifier(net, how, rows=1000).certify(x[i : i + 1], y[i : i + 1], ids[i : i + 1]) for i in range(ROWS)]
     for name in ("predicted", "silent", "confidence", "radius"):
         column = getattr(whole, name)
         assert torch.equal(torch.nan_to_num(column[order]), torch.nan_to_num(getattr(mixed, name)))

@@ -21,6 +21,13 @@ BAD = {
     "draws 0": (["--draws", "0"], "draws must be a whole"),
     "draws too few": (["--draws", "8"], "draws must be more"),
     "select 0": (["--select", "0"], "select must be a whole"),
+    "draws too many": (
+        ["--draws", "999999999999999999999"],
+        "draws must be a whole number of at most 2147483647",
+    ),
+    "select too many": (["--select", "2147483648"], "select must be a whole number of at most 2147483647"),
+    "sigma infinite": (["--sigma", "1e400"], "sigma must be a positive"),
+    "eps with an empty entry": (["--eps", "0.1,,0.2"], "has an empty entry"),
     "alpha 0": (["--alpha", "0"], "alpha must be a number"),
     "alpha 1": (["--alpha", "1"], "alpha must be a number"),
     "norm with smoothing": (["--norm", "linf"], "smoothing certifies in l2"),

@@ -18,7 +18,7 @@ from robustkit import audit, load_data, load_model
 from robustkit.attacks import FGSM, LBFGS, PGD
 from robustkit.auditing.comparison_files import Pair, compare_picture, save_comparison
 from robustkit.errors import ConfigError, DataError
-from robustkit.models.load import LoadedModel, Preprocess
+from robustkit.models.load import LoadedModel, ModelSource, Preprocess
 from robustkit.reports import Comparison
 
 NORMS = {
@@ -83,14 +83,8 @@ def tilted(levels: float) -> LoadedModel:
         net[1].weight.copy_(torch.stack([-torch.ones(16), torch.ones(16), torch.zeros(16)]) * 255)
         edge = 16 * (100 + levels)
         net[1].bias.copy_(torch.tensor([edge, -edge, -1e6]))
-    return LoadedModel(
-        net,
-        name="tilted",
-        title="tilted",
-        preprocess=Preprocess((4, 4), 1),
-        num_classes=3,
-        labels=("low", "high", "third"),
-    )
+    labels = ("low", "high", "third")
+    return LoadedModel("tilted", ModelSource(net, "tilted", Preprocess((4, 4), 1), labels=labels, classes=3))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from robustkit.data import dataset, decoders
 from robustkit.data.decoders import Decoders, decoder_count
 from robustkit.data.pixels import Preprocess, read_pixels
 from robustkit.errors import AuditFailed, DataError, RobustkitError
-from robustkit.models.load import LoadedModel
+from robustkit.models.load import LoadedModel, ModelSource
 
 COUNT = 24
 FIT = Preprocess((8, 8), 3)
@@ -158,7 +158,7 @@ def test_one_that_dies_is_told_in_a_line(photographs, tmp_path, monkeypatch, sta
 def test_an_audit_whose_decoder_dies_keeps_what_it_has(photographs, several, started) -> None:
     several(1)
     net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 3))
-    model = LoadedModel(net, name="mean", title="mean", preprocess=FIT, num_classes=3, labels=["a", "b", "c"])
+    model = LoadedModel("mean", ModelSource(net, "mean", FIT, labels=["a", "b", "c"], classes=3))
     seen = 0
 
     def watch(stage: str, done: int, total: int, gradients: int) -> None:
@@ -175,8 +175,8 @@ def test_an_audit_whose_decoder_dies_keeps_what_it_has(photographs, several, sta
 
 def test_a_process_ends_with_its_parent(photographs) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from robustkit.loading.decoders import Decoders; "
-        "from robustkit.loading.pixels import Preprocess\n"
+        "import sys, time; from pathlib import Path; from robustkit.data.decoders import Decoders; "
+        "from robustkit.data.pixels import Preprocess\n"
         "pool = Decoders(); pool.read(Path(sys.argv[1]), Preprocess((8, 8))); "
         "print(pool._idle[0].process.pid, flush=True); time.sleep(60)"
     )
@@ -194,7 +194,7 @@ def test_a_process_ends_with_its_parent(photographs) -> None:
 
 
 def test_a_process_needs_no_torch() -> None:
-    code = "import sys, robustkit.loading.decoders; print('torch' in sys.modules)"
+    code = "import sys, robustkit.data.decoders; print('torch' in sys.modules)"
     where = {**os.environ, "PYTHONPATH": str(Path(robustkit.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=where).stdout == "False\n"
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
+from loader_fixtures import Refuses
 from torchvision import models as zoo
 
-from robustkit.data.load import load_data
+from robustkit import audit
+from robustkit.attacks import FGSM
+from robustkit.data import load as data_loaders
+from robustkit.data.load import data_names, load_data
 from robustkit.errors import ConfigError, ModelError
+from robustkit.models import loaders as models
 from robustkit.models.load import LoadedModel, load_model, model_names
 
 
@@ -185,6 +191,41 @@ def test_precision_is_settled_when_the_model_is_loaded() -> None:
 
 
 def test_names_are_listed_without_torch() -> None:
-    code = "import sys, robustkit.loading.names as n; assert n.model_names() and 'torch' not in sys.modules"
+    code = "import sys, robustkit.models.names as n; assert n.model_names() and 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert "efficientnet-lite0" in dict(model_names())
+
+
+@dataclass(frozen=True)
+class Weighted(FGSM):
+    """An attack of somebody's, whose parameter nobody has checked."""
+
+    weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [2**63, -(2**63) - 1, 10**5000, float("inf"), float("nan")],
+    ids=["2^63", "below -2^63", "10^5000", "inf", "nan"],
+)
+def test_a_parameter_that_no_report_can_hold_is_refused_before_any_work(refuses: Refuses, weight: float) -> None:
+    model = load_model("lenet-mnist", device="cpu")
+    data = load_data("mnist-samples")
+    with refuses(ConfigError, "FGSM: weight must be"):
+        audit(model, data, [Weighted(weight=weight)], [0.1], samples=1)
+    assert model.forwards == 0
+    assert audit(model, data, [Weighted(weight=2**63 - 1)], [0.1], samples=1).clean.total == 1
+
+
+def test_every_kind_of_model_and_data_has_a_line_in_the_listing() -> None:
+    for loaders, listed in (
+        ((models.NAMES, models.PREFIXES, models.SUFFIXES), model_names()),
+        ((data_loaders.NAMES, data_loaders.PREFIXES, data_loaders.SUFFIXES), data_names()),
+    ):
+        text = "\n".join(f"{name} {description}" for name, description in listed)
+        names, prefixes, suffixes = loaders
+        others = {".bin", ".ckpt", ".ts"}  # of what .pth and TorchScript stand for
+        assert not [key for key in (*names, *prefixes, *suffixes) if key not in text and key not in others]

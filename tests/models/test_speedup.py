@@ -15,7 +15,7 @@ from robustkit import audit, load_data, load_model, reports
 from robustkit.attacks import PGD, Classifier
 from robustkit.models import speedup
 from robustkit.models.load import LoadedModel
-from robustkit.models.speedup import Prepared, fold, prepare
+from robustkit.models.speedup import Speedup, fold, speed_up
 
 
 def settled(net: nn.Module, seed: int = 0) -> nn.Module:
@@ -140,7 +140,7 @@ def test_folding_that_moves_the_logits_is_dropped() -> None:
     net = settled(ended(Standardised(3, 5, 3, bias=False), nn.BatchNorm2d(5)))
     assert fold(net)[1] == 1
     model = Classifier(net)
-    prepared = prepare(model, (3, 8, 8), True, "fp32")
+    prepared = speed_up(model, (3, 8, 8), True, "fp32")
     assert model.net is net
     assert (prepared.folded, prepared.difference) == (0, 0.0)
     assert str(prepared) == "channels_last, fp32 gradients"
@@ -201,7 +201,7 @@ def times(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, bool], float]:
 def test_what_is_clearly_faster_is_taken(times: dict[tuple[str, bool], float], faster: dict, way: str) -> None:
     times |= faster
     model = Classifier(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3)))
-    prepared = prepare(model, (3, 8, 8), True, "auto")
+    prepared = speed_up(model, (3, 8, 8), True, "auto")
     assert prepared.way == way
     assert model.precision == way[-14:-10]
     assert model.layout.wanted == way.startswith("channels_last")
@@ -217,14 +217,14 @@ def test_a_cheap_gradient_is_timed_on_as_many_rows_as_an_audit_takes(
 ) -> None:
     times |= dict.fromkeys(times, seconds)
     model = Classifier(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3)))
-    assert prepare(model, (3, 8, 8), True, "auto").rows == rows
+    assert speed_up(model, (3, 8, 8), True, "auto").rows == rows
 
 
 def test_a_precision_that_is_asked_for_is_not_questioned(times: dict[tuple[str, bool], float]) -> None:
     times[("bf16", True)] = 0.1
     for precision in ("fp32", "bf16"):
         model = Classifier(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3)))
-        prepared = prepare(model, (3, 8, 8), True, precision)
+        prepared = speed_up(model, (3, 8, 8), True, precision)
         assert (model.precision, prepared.seconds) == (precision, {})
         assert str(prepared) == f"channels_last, {precision} gradients"
 
@@ -232,13 +232,13 @@ def test_a_precision_that_is_asked_for_is_not_questioned(times: dict[tuple[str, 
 def test_a_device_that_emulates_bf16_is_not_tried_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speedup, "computes_in_bf16", lambda device: False)
     model = Classifier(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3)))
-    assert not any("bf16" in way for way in prepare(model, (3, 8, 8), True, "auto").seconds)
+    assert not any("bf16" in way for way in speed_up(model, (3, 8, 8), True, "auto").seconds)
     assert model.precision == "fp32"
 
 
 def test_a_network_that_does_not_stand_a_layout_is_not_tried_in_it() -> None:
     model = Classifier(Views().eval())
-    prepared = prepare(model, (3, 8, 8), True, "auto")
+    prepared = speed_up(model, (3, 8, 8), True, "auto")
     assert not model.layout.wanted
     assert "channels_last" not in str(prepared)
 
@@ -246,8 +246,8 @@ def test_a_network_that_does_not_stand_a_layout_is_not_tried_in_it() -> None:
 def test_a_model_without_gradients_is_left_alone() -> None:
     asked = []
     model = Classifier(lambda x: asked.append(x))
-    assert prepare(model, (3, 8, 8), True, "auto") == Prepared()
-    assert str(Prepared()) == ""
+    assert speed_up(model, (3, 8, 8), True, "auto") == Speedup()
+    assert str(Speedup()) == ""
     assert not asked
 
 

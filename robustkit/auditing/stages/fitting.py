@@ -14,10 +14,10 @@ from robustkit.auditing.journal import Journal
 from robustkit.auditing.plan import Plan
 from robustkit.auditing.progress import Progress
 from robustkit.auditing.worker import Preparation
-from robustkit.models.memory import Room
+from robustkit.models.memory import HalvingBatch
 
 
-def fit(plan: Plan, prepared: Preparation, journal: Journal, room: Room, progress: Progress) -> Preparation:
+def fit(plan: Plan, prepared: Preparation, journal: Journal, room: HalvingBatch, progress: Progress) -> Preparation:
     """Fit each attack of the plan that has to be, at each ε; what it took is written down."""
     fitted: dict[tuple[int, float | None], Attack] = {}
     for place, attack in enumerate(plan.attacks):

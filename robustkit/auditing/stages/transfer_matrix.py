@@ -11,7 +11,7 @@ from robustkit.attacks import MIFGSM
 from robustkit.auditing.outcome import TransferCounts
 from robustkit.auditing.plan import Plan
 from robustkit.auditing.verdict import Rows
-from robustkit.models.memory import Room
+from robustkit.models.memory import HalvingBatch
 from robustkit.reports import Rate, Transfer
 
 
@@ -23,7 +23,7 @@ class TransferMatrix:
     gets right, so that what is wrong afterwards is the points' doing.
     """
 
-    def __init__(self, plan: Plan, room: Room) -> None:
+    def __init__(self, plan: Plan, room: HalvingBatch) -> None:
         self.plan = plan
         self.room = room
         self.models = [plan.model, *plan.surrogates]

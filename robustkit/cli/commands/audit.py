@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from robustkit.cli.config_file import BatchSize, given, preset_or_attacks
-from robustkit.cli.options import MODEL, filled, load_subject, samples_for, with_options
+from robustkit.cli import options as shared
 from robustkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,125 +19,142 @@ if TYPE_CHECKING:
     from robustkit.reports import AuditRecord
 
 
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions(shared.RunOptions):
+    """Options of `robustkit audit`."""
+
+    norm: str
+    preset: str | None
+    target: str | None
+    surrogate: Sequence[str]
+    fail_under: Sequence[str]
+    baseline: str | None
+    max_drop: float | None
+    checks: bool
+    adapt: bool
+    strict: bool
+
+    def preset_or_attacks(self) -> str | None:
+        """The preset to take, None if attacks are named; of both, what stands on the command line goes before."""
+        if not self.attack:
+            return "standard" if self.preset is None else self.preset
+        if self.preset is None:
+            return None
+        if self.typed("preset") == self.typed("attack"):
+            raise ConfigError("--preset and --attack both say which attacks to run: give one of them")
+        return self.preset if self.typed("preset") else None
+
+
 @click.command()
-@with_options(MODEL)
-@click.option("--data", callback=filled, help="Name, folder or .npz; by default the samples that go with the model.")
-@click.option("--attack", multiple=True, metavar="NAME[:KEY=VALUE,...]", help="An attack; may be repeated.")
-@click.option("--preset", metavar="NAME", help="Or a set of them: quick, standard (the default), autoattack, thorough.")
-@click.option("--norm", default="linf", show_default=True, help="linf, l2 or l1.")
-@click.option("--eps", metavar="LIST", help="ε grid in pixel units of [0,1], such as 1/255,4/255.")
-@click.option("--samples", type=click.IntRange(1), help="Judge this many; all by default.")
-@click.option(
-    "--batch-size", type=BatchSize(1), default="auto", show_default=True, help="Samples at a time; halved if need be."
+@shared.with_options(
+    AuditOptions,
+    [
+        shared.MODEL_NAME,
+        *shared.MODEL,
+        shared.DATA,
+        shared.ATTACK,
+        click.option(
+            "--preset", metavar="NAME", help="Or a set of them: quick, standard (the default), autoattack, thorough."
+        ),
+        shared.NORM,
+        shared.eps_grid("1/255,4/255"),
+        shared.SAMPLES,
+        shared.BATCH_SIZE,
+        click.option("--target", metavar="CLASS", help="Targeted: a class by name or number, or least-likely."),
+        click.option(
+            "--surrogate",
+            multiple=True,
+            metavar="MODEL",
+            help="Also try points made on this model; may be repeated.",
+        ),
+        shared.REPORT_OUT,
+        click.option(
+            "--fail-under", multiple=True, metavar="EPS=FLOOR", help="Fail if robust accuracy is lower there."
+        ),
+        click.option("--baseline", metavar="RECORD", help="An earlier report.json that must not be undercut ..."),
+        click.option("--max-drop", type=float, help="... by more than this; 0 by default."),
+        click.option(
+            "--checks/--no-checks", default=True, show_default=True, help="See whether the numbers can be trusted."
+        ),
+        click.option(
+            "--adapt",
+            is_flag=True,
+            help="Where a check finds a fault, attack as the literature prescribes against it.",
+        ),
+        click.option("--strict", is_flag=True, help="Fail if one of these checks fails."),
+    ],
 )
-@click.option("--target", metavar="CLASS", help="Targeted: a class by name or number, or least-likely.")
-@click.option(
-    "--surrogate", multiple=True, metavar="MODEL", help="Also try points made on this model; may be repeated."
-)
-@click.option(
-    "--out", default="report", show_default=True, callback=filled, metavar="DIR", help="Folder of the report."
-)
-@click.option("--fail-under", multiple=True, metavar="EPS=FLOOR", help="Fail if robust accuracy is lower there.")
-@click.option("--baseline", metavar="RECORD", help="An earlier report.json that must not be undercut ...")
-@click.option("--max-drop", type=float, help="... by more than this; 0 by default.")
-@click.option("--checks/--no-checks", default=True, show_default=True, help="See whether the numbers can be trusted.")
-@click.option(
-    "--adapt", is_flag=True, help="Where a check finds a fault, attack as the literature prescribes against it."
-)
-@click.option("--strict", is_flag=True, help="Fail if one of these checks fails.")
-@click.pass_context
-def audit(
-    context: click.Context,
-    model: str,
-    arch: str | None,
-    device: str,
-    precision: str,
-    prepare: bool,
-    seed: int,
-    config: str | None,
-    data: str | None,
-    attack: Sequence[str],
-    preset: str | None,
-    norm: str,
-    eps: str | None,
-    samples: int | None,
-    batch_size: int | None,
-    target: str | None,
-    surrogate: Sequence[str],
-    out: str,
-    fail_under: Sequence[str],
-    baseline: str | None,
-    max_drop: float | None,
-    checks: bool,
-    adapt: bool,
-    strict: bool,
-) -> int:
+def audit(options: AuditOptions) -> int:
     """Attack a model on labelled pictures and write a report."""
     from robustkit.auditing import gates
     from robustkit.auditing.plan import target_name, with_transfers
-    from robustkit.auditing.run import audit as run
-    from robustkit.cli import parsing as settings
-    from robustkit.cli.recording import recorded
-    from robustkit.data.load import load_data
+    from robustkit.auditing.run import audit as run_audit
+    from robustkit.cli import parsing
+    from robustkit.cli.run_report import write_report
     from robustkit.models.load import load_model
 
     # Everything that can be refused is refused before the first gradient.
-    if strict and not checks:
-        raise ConfigError("--strict asks for the checks that --no-checks leaves out: give one of them")
-    if adapt and not checks:
-        raise ConfigError("--adapt answers the checks that --no-checks leaves out: give one of them")
-    settings.check_norm(norm)
-    grid = settings.parse_grid(eps if eps is not None else settings.default_eps(model, norm), norm)
-    preset = preset_or_attacks(context, preset, attack)
-    specs = attack if preset is None else settings.preset_attacks(preset, norm)
-    named = preset is None and given(context, "norm")
-    attacks = [settings.parse_attack(spec, norm, strict=named) for spec in specs]
-    floors = settings.parse_floors(fail_under, norm, grid)
-    old = _baseline(baseline, max_drop)
-    subject = load_subject(context, model, arch, device, precision, prepare)
-    others = [load_model(name, device=device, precision=precision, prepare=prepare) for name in surrogate]
-    pictures = load_data(data if data is not None else samples_for(model))
-    if old is not None:
-        count = min(len(pictures), samples or len(pictures))
-        whole = with_transfers(attacks, others, norm)
-        gates.check_baseline(old, norm, pictures.name, count, grid, whole, target_name(subject, target), adapt)
+    for name, asked in (("--strict asks for", options.strict), ("--adapt answers", options.adapt)):
+        if asked and not options.checks:
+            raise ConfigError(f"{name} the checks that --no-checks leaves out: give one of them")
+    norm = parsing.check_norm(options.norm)
+    grid = parsing.parse_grid(options.eps, options.model, norm)
+    preset = options.preset_or_attacks()
+    specs = options.attack if preset is None else parsing.preset_attacks(preset, norm)
+    named = preset is None and options.given("norm")
+    attacks = [parsing.parse_attack(spec, norm, strict=named) for spec in specs]
+    floors = parsing.parse_floors(options.fail_under, norm, grid)
+    baseline = _read_baseline(options.baseline, options.max_drop)
+    model = options.load_model()
+    device, precision, prepare = options.device, options.precision, options.prepare
+    surrogates = [load_model(name, device=device, precision=precision, prepare=prepare) for name in options.surrogate]
+    data = options.load_data(options.data)
+    if baseline is not None:
+        gates.check_baseline(
+            baseline,
+            norm=norm,
+            data=data.name,
+            samples=min(len(data), options.samples or len(data)),
+            grid=grid,
+            attacks=with_transfers(attacks, surrogates, norm),
+            target=target_name(model, options.target),
+            adapt=options.adapt,
+        )
 
-    def go(watch: Watch, folder: Path) -> AuditRecord:
-        return run(
-            subject,
-            pictures,
+    def run(watch: Watch, folder: Path) -> AuditRecord:
+        return run_audit(
+            model,
+            data,
             attacks,
             grid,
-            seed=seed,
+            seed=options.seed,
             norm=norm,
-            samples=samples,
-            batch_size=batch_size,
-            target=target,
-            surrogates=others,
+            samples=options.samples,
+            batch_size=options.batch_size,
+            target=options.target,
+            surrogates=surrogates,
             out=folder,
             watch=watch,
             command=shlex.join(["robustkit", *sys.argv[1:]]),
-            checks=checks,
-            adapt=adapt,
+            checks=options.checks,
+            adapt=options.adapt,
         )
 
-    record = recorded(Path(out), go, lambda record: gates.judge(record, floors, old, max_drop or 0.0, strict))
-    return 0 if record.passed else 1
+    def add_gates(record: AuditRecord) -> AuditRecord:
+        return gates.judge(record, floors, baseline, options.max_drop or 0.0, options.strict)
+
+    return 0 if write_report(Path(options.out), run, add_gates).passed else 1
 
 
-def _baseline(path: str | None, max_drop: float | None) -> Any:
+def _read_baseline(path: str | None, max_drop: float | None) -> AuditRecord | None:
+    from robustkit import reports
+
     if path is None:
         if max_drop is not None:
             raise ConfigError("--max-drop needs --baseline: the report.json to compare with")
         return None
     if max_drop is not None and not 0 <= max_drop <= 1:
         raise ConfigError(f"--max-drop is a share of the samples from 0 to 1, got {max_drop}")
-    return _record(path)
-
-
-def _record(path: str) -> Any:
-    from robustkit import reports
-
     try:
         return reports.read(path)
     except reports.RecordError as error:

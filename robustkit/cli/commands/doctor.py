@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
-from robustkit.cli.options import MODEL, load_subject, samples_for, with_options
+from robustkit.cli import options as shared
+from robustkit.cli.option_types import WholeNumber
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -22,30 +24,30 @@ _STYLES = {
 }
 
 
-@click.command()
-@click.argument("model", default="efficientnet-lite0")
-@click.argument("data", required=False)
-@with_options(MODEL[1:])
-@click.option("--samples", type=click.IntRange(1), default=32, show_default=True, help="Look at this many.")
-@click.pass_context
-def doctor(
-    context: click.Context,
-    model: str,
-    data: str | None,
-    arch: str | None,
-    device: str,
-    precision: str,
-    prepare: bool,
-    seed: int,
-    config: str | None,
-    samples: int,
-) -> int:
-    """Check in seconds whether MODEL and DATA are fit to be audited; the status is 1 if a check failed."""
-    from robustkit.checks.doctor import doctor as examined
-    from robustkit.data.load import load_data
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions(shared.ModelOptions):
+    """Options of `robustkit doctor`."""
 
-    subject = load_subject(context, model, arch, device, precision, prepare)
-    results = examined(subject, load_data(data if data is not None else samples_for(model)), samples, seed)
+    data: str | None
+    samples: int
+
+
+@click.command()
+@shared.with_options(
+    DoctorOptions,
+    [
+        click.argument("model", default="efficientnet-lite0"),
+        click.argument("data", required=False),
+        *shared.MODEL,
+        click.option("--samples", type=WholeNumber(1), default=32, show_default=True, help="Look at this many."),
+    ],
+)
+def doctor(options: DoctorOptions) -> int:
+    """Check in seconds whether MODEL and DATA are fit to be audited; the status is 1 if a check failed."""
+    from robustkit.checks.doctor import doctor as run_checks
+
+    model, data = options.load_model(), options.load_data(options.data)
+    results = run_checks(model, data, options.samples, options.seed)
     show_checks(results)
     return exit_status(results)
 

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import click
 
-from robustkit.cli.options import filled
+from robustkit.cli.options import out_option
 from robustkit.errors import ConfigError
 
 
 @click.command()
 @click.argument("record")
-@click.option("--out", callback=filled, metavar="DIR", help="Folder to draw into; by default beside the record.")
+@out_option(None, "Folder to draw into; by default beside the record.")
 def report(record: str, out: str | None) -> None:
     """Draw a report again from its report.json."""
     from robustkit import reports
-    from robustkit.cli.report_folder import made
+    from robustkit.cli.report_folder import output_folder
 
     try:
-        with nullcontext() if out is None else made(Path(out)) as folder:
+        with nullcontext() if out is None else output_folder(Path(out)) as folder:
             page = reports.redraw(record, folder)
     except reports.RecordError as error:
         raise ConfigError(str(error)) from None

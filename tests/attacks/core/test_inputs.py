@@ -67,6 +67,7 @@ def refused(pattern: str, call: Callable[[], object]) -> None:
         ("seed must be a whole number of at least 0", {"seed": -1}),
         ("seed must be a whole number", {"seed": 1.5}),
         ("seed must be a whole number", {"seed": True}),
+        ("seed must be a whole number of at most 18446744073709551615", {"seed": 2**64}),
     ],
 )
 def test_bad_inputs_are_refused(attack: Attack, pattern: str, inputs: dict[str, object]) -> None:
@@ -101,6 +102,10 @@ def test_an_eps_in_255ths_is_refused_in_linf_alone(kind: type[Attack]) -> None:
         ("norm is one of", lambda: BIM(norm=["l2"])),
         ("L-BFGS works in l2, not in 'linf'", lambda: LBFGS(norm="linf")),
         ("steps must be a whole number", lambda: PGD(steps=0)),
+        ("steps must be a whole number of at most 2147483647", lambda: PGD(steps=10**21)),
+        ("restarts must be a whole number of at most 2147483647", lambda: PGD(restarts=10**5000)),
+        ("step_size must be a positive number", lambda: PGD(step_size=10**400)),
+        ("step_size must be a positive number", lambda: PGD(step_size=math.inf)),
         ("steps must be a whole number", lambda: BIM(steps=2.5)),
         ("steps must be a whole number", lambda: MIFGSM(steps="3")),
         ("steps must be a whole number", lambda: LBFGS(steps=0)),
