@@ -37,7 +37,7 @@ def make_record(
     """
     model = plan.model
     names = {
-        index: class_name(model, index) if index < model.num_classes else "no answer" for index in results.classes()
+        index: model.class_name(index) if index < model.num_classes else "no answer" for index in results.classes()
     }
     return AuditRecord(
         status=status,
