@@ -7,7 +7,8 @@ import re
 from ..page import view, wording
 from ..page.certified_section import refuted, sentence
 from ..page.checks_section import trust
-from ..record.audit_record import AttackResult, AuditRecord
+from ..record.audit_record import AuditRecord
+from ..record.parts import AttackResult
 from ..record.ranking import kept, ranked
 
 _ROWS = 9  # of each table, so that the whole stays under 60 lines

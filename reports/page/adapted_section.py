@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..record.adaptation_steps import steps_of
-from ..record.audit_record import Adapted, Answer, AuditRecord
+from ..record.audit_record import AuditRecord
+from ..record.parts import Adapted, Answer
 from ..record.statistics import Rate
 from . import wording
 from .tables import Column, Group, Table, spaced

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..record.audit_record import AttackResult, AuditRecord, Transfer
+from ..record.audit_record import AuditRecord
+from ..record.parts import AttackResult, Transfer
 from ..record.ranking import free, kept, ranked, strongest
 from ..record.statistics import Rate
 from . import wording

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..record.audit_record import AuditRecord, ModelInfo
+from ..record.audit_record import AuditRecord
+from ..record.parts import ModelInfo
 from . import wording
 
 

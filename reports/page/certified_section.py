@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..record.audit_record import AuditRecord, Certified, EpsPoint
+from ..record.audit_record import AuditRecord
+from ..record.parts import Certified, EpsPoint
 from . import wording
 from .series import Series
 from .tables import Column, Group, Table

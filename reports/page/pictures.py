@@ -7,7 +7,8 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..record.audit_record import AuditRecord, Comparison, Picture
+from ..record.audit_record import AuditRecord
+from ..record.parts import Comparison, Picture
 from ..record.ranking import free, ranked, strongest
 from . import wording
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..record.audit_record import AuditRecord, EpsPoint
+from ..record.audit_record import AuditRecord
+from ..record.parts import EpsPoint
 from ..record.ranking import bounded, ranked
 from . import wording
 

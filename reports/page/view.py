@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..record.audit_record import AuditRecord, EpsPoint, Gate
+from ..record.audit_record import AuditRecord
+from ..record.parts import EpsPoint, Gate
 from ..record.ranking import bounded, free, kept
 from ..record.statistics import Rate
 from . import wording

@@ -1,4 +1,4 @@
-"""How far the automatic answers of an audit brought the robust accuracy down, one after the other."""
+"""Steps of adaptation: the robust accuracy after each automatic answer of an audit, one after the other."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .audit_record import Adapted, AuditRecord
+from .content import Content
+from .parts import Adapted
 from .statistics import TOLERANCE
 
 
 @dataclass(frozen=True)
 class Step:
-    """What was left after an answer.
+    """Robust accuracy that was left after an answer.
 
     Args:
         right: samples still right at each ε.
@@ -23,8 +24,8 @@ class Step:
     broken: int
 
 
-def steps_of(record: AuditRecord, adapted: Adapted) -> list[Step]:
-    """What the named attacks left, and then what each answer did."""
+def steps_of(record: Content, adapted: Adapted) -> list[Step]:
+    """Count what the named attacks left, and then what each answer did."""
     added = {answer.attack for answer in adapted.answers}
     samples = record.samples
     named = [

@@ -1,22 +1,23 @@
-"""Which attack was the strongest, and which ones a norm measures."""
+"""Ranking of the attacks, and which of them a norm measures."""
 
 from __future__ import annotations
 
-from .audit_record import AttackResult, AuditRecord
+from .content import Content
+from .parts import AttackResult
 from .statistics import Rate
 
 
-def bounded(record: AuditRecord) -> list[int]:
+def bounded(record: Content) -> list[int]:
     """Places of the attacks that a norm measures: those of the worst case."""
     return [place for place, attack in enumerate(record.attacks) if attack.kind != "free"]
 
 
-def free(record: AuditRecord) -> list[AttackResult]:
+def free(record: Content) -> list[AttackResult]:
     """Patches, rotations, corruptions: what no norm measures."""
     return [attack for attack in record.attacks if attack.kind == "free"]
 
 
-def ranked(record: AuditRecord) -> list[int]:
+def ranked(record: Content) -> list[int]:
     """Places of the attacks that search within a norm, the strongest first.
 
     Strongest is what broke most at the largest ε, or at any distance where there is no ε; then the smaller median.
@@ -25,7 +26,7 @@ def ranked(record: AuditRecord) -> list[int]:
     return sorted(places, key=lambda place: (-broken(record.attacks[place]), _median(record.attacks[place]), place))
 
 
-def strongest(record: AuditRecord) -> int | None:
+def strongest(record: Content) -> int | None:
     """Place of the strongest attack; None where none broke anything."""
     first = next(iter(ranked(record)), None)
     return None if first is None or not record.attacks[first].distortion.count else first

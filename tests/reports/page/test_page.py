@@ -18,7 +18,7 @@ from robustkit.reports import AuditRecord, CheckResult, Gate, write
 from robustkit.reports.formats import junit, markdown
 from robustkit.reports.page import html, view, wording
 from robustkit.reports.page.pictures import PictureSource
-from robustkit.reports.record.audit_record import Rate
+from robustkit.reports.record.statistics import Rate
 
 
 def draw(record: AuditRecord, folder: Path = Path("nowhere")) -> str:
