@@ -10,6 +10,7 @@ from ..record.statistics import Rate
 NORMS = {"linf": "L∞", "l2": "L₂", "l1": "L₁"}
 ACCESS = {"gradient": "white box", "scores": "scores", "labels": "labels"}
 NBSP = "\u00a0"
+_WHOLE = 1e-6  # by which a number of levels may miss a whole one
 
 
 def clean(text: str, limit: int = 120) -> str:
@@ -77,7 +78,7 @@ def eps(value: float) -> str:
     """4/255 where ε is a whole number of levels up to 32, or a half one up to 8; else the plain number."""
     for unit, most in ((1, 32), (2, 8)):
         parts = value * 255 * unit
-        if 0.5 < parts <= most * unit and abs(parts - round(parts)) < 1e-6:
+        if 0.5 < parts <= most * unit and abs(parts - round(parts)) < _WHOLE:
             return f"{parts / unit:.{unit - 1}f}/255"
     return number(value)
 
