@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..record.audit_record import AuditRecord
-from ..record.reading import RecordError
+from ..record.reading import RecordError, file_text
 
 
 def write(record: AuditRecord, directory: str | os.PathLike[str]) -> Path:
@@ -22,7 +22,11 @@ def write(record: AuditRecord, directory: str | os.PathLike[str]) -> Path:
 
 
 def read(path: str | os.PathLike[str]) -> AuditRecord:
-    """The record in a report.json; RecordError says in one sentence why it cannot be read."""
+    """Read the record in a report.json.
+
+    Raises:
+        RecordError: it cannot be read; one sentence says why. Pipes, devices and huge files are refused unread.
+    """
     return _read(path)[0]
 
 
@@ -33,13 +37,8 @@ def redraw(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[AuditRecord, str]:
-    """The record in a report.json, and the text itself."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        raise RecordError(f"{path}: not a robustkit report: it is not UTF-8 text") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise RecordError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    """Read the record in a report.json, and the text itself."""
+    text = file_text(path)
     try:
         return AuditRecord.from_json(text), text
     except RecordError as error:
@@ -47,7 +46,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[AuditRecord, str]:
 
 
 def _write(record: AuditRecord, text: str, folder: Path, pictures: Path) -> Path:
-    """The files of a record, `text` its JSON."""
+    """Write the files of a record, `text` its JSON; `pictures` is the folder that holds the comparisons."""
     from ..page import html, view
     from ..page.pictures import PictureSource
     from . import junit, markdown

@@ -74,6 +74,8 @@ class PictureSource:
             real = (base / path).resolve()
             if not real.is_relative_to(base):
                 return Embedded(alt, note=f"{shown}: leads outside the report, left out")
+            if not real.is_file():  # a pipe would be waited for
+                return Embedded(alt, note=f"{shown}: missing beside report.json")
             if real.stat().st_size * 4 / 3 > self.room:
                 return Embedded(alt, note=f"{shown}: left out to keep this page small; the file lies beside it")
             content = real.read_bytes()

@@ -1,7 +1,10 @@
-"""A report.json read back, and in one sentence why it cannot be."""
+"""Reading of a report.json: its file, its JSON and its figures; each fault said in one sentence."""
 
 from __future__ import annotations
 
+import os
+import stat
+from pathlib import Path
 from typing import TypeVar
 
 from .consistency import contradiction
@@ -11,9 +14,54 @@ from .schema import violation
 
 R = TypeVar("R", bound=Content)
 
+# A record of 50,000 samples under 20 attacks takes about 100 MB, and reading takes several times its size in memory.
+MOST_BYTES = 256 * 2**20
+
 
 class RecordError(ValueError):
     """A report.json that cannot be read: another version, cut short, edited or not a record at all."""
+
+
+def file_text(path: str | os.PathLike[str]) -> str:
+    """Read the text of a report.json.
+
+    Raises:
+        RecordError: there is no such file, it is no regular one, too large, or not UTF-8.
+    """
+    try:
+        # Before it is opened: to open a pipe waits for its writer. Links are followed, to a device too.
+        fault = _no_record(os.stat(path))
+        content = _beginning(path) if fault is None else b""
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise RecordError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if len(content) > MOST_BYTES:  # it grew since, or its file system does not tell sizes
+        fault = _TOO_LARGE
+    if fault is not None:
+        raise RecordError(f"{path}: cannot be read ({fault})")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise RecordError(f"{path}: not a robustkit report: it is not UTF-8 text") from None
+
+
+_TOO_LARGE = f"larger than {MOST_BYTES // 2**20} MiB: no report of robustkit's"
+
+
+def _no_record(found: os.stat_result) -> str | None:
+    """Tell by a file's kind and size why it can be no report.json; None where it can."""
+    if stat.S_ISDIR(found.st_mode):
+        return "a folder: name the report.json in it"
+    if stat.S_ISFIFO(found.st_mode):
+        return "a pipe: save what it carries to a file first, and name that"
+    if not stat.S_ISREG(found.st_mode):
+        return "a device or a socket: save the report to a file first, and name that"
+    return _TOO_LARGE if found.st_size > MOST_BYTES else None
+
+
+def _beginning(path: str | os.PathLike[str]) -> bytes:
+    """Read a file, and no more of it than tells that it is too large."""
+    with Path(path).open("rb") as file:
+        return file.read(MOST_BYTES + 1)
 
 
 def read_back(kind: type[R], text: str) -> R:
