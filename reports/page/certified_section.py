@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..record.audit_record import AuditRecord
-from ..record.parts import Certified, EpsPoint
+from ..record.parts import Certified
 from . import wording
-from .series import Series
 from .tables import Column, Group, Table
 
 _REFUTED = 5  # samples named
@@ -66,19 +65,6 @@ def refuted(record: AuditRecord) -> str:
         f"An attack broke {wording.samples(len(rows))} within the certified radius, which should not happen: "
         f"{wording.listing(named, _REFUTED)}."
     )
-
-
-def certified_series(record: AuditRecord) -> Series | None:
-    """The line of the chart."""
-    found = record.certified
-    if found is None:
-        return None
-    points = [
-        EpsPoint(point.eps, point.text, rate, point.success, 0)
-        for point, rate in zip(record.worst_case, found.curve, strict=False)
-    ]
-    path = "M-4-2.6L-2.6-4L0-1.4L2.6-4L4-2.6L1.4 0L4 2.6L2.6 4L0 1.4L-2.6 4L-4 2.6L-1.4 0Z"
-    return Series("certified", f"Certified ({wording.clean(found.title, 40)})", "ink", "X", path, (2, 1.5), points, [])
 
 
 def _how(found: Certified) -> str:

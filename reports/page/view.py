@@ -12,11 +12,11 @@ from . import wording
 from .attack_tables import attack_tables, other_tables, transfer_tables
 from .background import Fact, caveats, made
 from .certified_section import Certificate, certificate
-from .charts import distortion_chart, queries_chart, robust_chart
+from .charts.curves import distortion_chart, queries_chart, robust_chart
+from .charts.drawing import Chart
+from .charts.series import Series, series_of
 from .checks_section import Trust, trust
-from .drawing import Chart
 from .pictures import Pair, PictureSource, pairs
-from .series import Series, series_of
 from .tables import Table, confidence_table, distortion_table, overview_table, robust_table, sample_table, spaced
 
 _BARS = 6  # rows of the first screen's table
