@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..page import view, wording
+from ..page import first_screen, wording
 from ..page.certified_section import refuted, sentence
 from ..page.checks_section import trust
 from ..record.audit_record import AuditRecord
@@ -16,18 +16,18 @@ _CHECKS = 4
 
 
 def render(record: AuditRecord) -> str:
-    """The summary; names from outside are escaped, so that none can draw a table or a link."""
-    head = view.headline(record)
-    verdict = view.verdict(record)
+    """Write the summary; names from outside are escaped, so that none can draw a table or a link."""
+    head = first_screen.headline(record)
+    verdict = first_screen.verdict(record)
     lines = [f"## Robustness of {_safe(record.model.title)}", ""]
-    incomplete = view.incomplete(record)
+    incomplete = first_screen.incomplete(record)
     if incomplete:
         lines += [f"**Incomplete run.** {_safe(incomplete, 1000)}", ""]
     lines += [f"**{_safe(head.sentence, 1000)}** {_safe(head.takes, 1000)}".rstrip(), ""]
-    lines += [f"{_safe(record.data.title)}; {_safe(view.setting(record), 1000)}.", ""]
+    lines += [f"{_safe(record.data.title)}; {_safe(first_screen.setting(record), 1000)}.", ""]
     lines += _table(
         ["Within", "Right", "Accuracy", "95 % interval"],
-        [[bar.label, bar.kept, bar.share, bar.interval] for bar in view.bars(record, _ROWS)],
+        [[bar.label, bar.kept, bar.share, bar.interval] for bar in first_screen.bars(record, _ROWS)],
     )
     if record.certified is not None:
         lines += [_safe(f"{sentence(record, record.certified)} {refuted(record)}".rstrip(), 1000), ""]
@@ -53,7 +53,7 @@ def render(record: AuditRecord) -> str:
 
 
 def _checks(record: AuditRecord) -> list[str]:
-    """The verdict on the numbers, and each check that did not pass."""
+    """Write the verdict on the numbers, and each check that did not pass."""
     found = trust(record)
     lines = [f"**{found.word}.** {_safe(f'{found.text} {found.answered}'.rstrip(), 700)}", ""]
     for row in found.rows[:_CHECKS]:
@@ -64,7 +64,7 @@ def _checks(record: AuditRecord) -> list[str]:
 
 
 def _attacks(record: AuditRecord) -> list[str]:
-    """Each attack, the strongest first; then, in a line each, what else the report found."""
+    """Tabulate the attacks, the strongest first; then write a line on what carried over between models."""
     order = ranked(record)
     order += [place for place in range(len(record.attacks)) if place not in order]
     attacks = [record.attacks[place] for place in order]

@@ -1,4 +1,4 @@
-"""What the page says, for every kind of record, and that no name from outside becomes markup."""
+"""Content of the page, for every kind of record, and that no name from outside becomes markup."""
 
 from __future__ import annotations
 
@@ -122,6 +122,15 @@ def test_pictures_are_read_from_within_the_folder_alone(tmp_path: Path) -> None:
         picture = PictureSource(inside).load(file, "alt")
         assert picture.src is None
         assert why in picture.note or "missing" in picture.note
+
+
+def test_each_section_has_its_template_and_anchor() -> None:
+    folder = Path(html.__file__).parent / "templates"
+    assert {f"sections/{path.name}" for path in (folder / "sections").iterdir()} == {s.template for s in view.SECTIONS}
+    for section in view.SECTIONS:
+        text = (folder / section.template).read_text("utf-8")
+        assert f'<section class="part" id="{section.key}" aria-labelledby="heading-{section.key}">' in text
+        assert f'<h2 id="heading-{section.key}">' in text
 
 
 def test_missing_pictures_leave_a_visible_note(tmp_path: Path) -> None:
