@@ -1,4 +1,4 @@
-"""The files of a report: written together, or not at all."""
+"""Files of a report: written together, or not at all."""
 
 from __future__ import annotations
 

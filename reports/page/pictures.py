@@ -1,4 +1,4 @@
-"""The comparisons: original + change = adversarial, from the PNG files beside report.json."""
+"""Comparisons: original + change = adversarial, from the PNG files beside report.json."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Embedded:
-    """A picture within the page, or a note where there is none."""
+    """Picture within the page, or a note where there is none."""
 
     alt: str
     src: str | None = None
@@ -34,7 +34,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture with what stands beneath it."""
+    """Picture with its caption."""
 
     picture: Embedded
     label: str
@@ -65,6 +65,7 @@ class PictureSource:
     room: int = field(default=_ROOM)
 
     def load(self, file: str, alt: str) -> Embedded:
+        """Embed a file, `file` relative to the folder; a note says why where it cannot be."""
         path = PurePosixPath(file)
         shown = wording.clean(file)
         base = self.folder.resolve()
@@ -90,7 +91,7 @@ class PictureSource:
 
 
 def pairs(record: AuditRecord, source: PictureSource) -> list[Pair]:
-    """The comparisons, those of the strongest attack first."""
+    """List the comparisons, those of the strongest attack first."""
     texts = {point.eps: wording.clean(point.text, 20) for point in record.worst_case}
     best = strongest(record)
     first = None if best is None else record.attacks[best].title

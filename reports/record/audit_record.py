@@ -1,4 +1,4 @@
-"""The audit's result, and its way to report.json and back.
+"""Result of an audit, and its way to report.json and back.
 
 Needs neither torch nor the rest of robustkit: a report is redrawn from its JSON alone. JSON has no NaN: a figure that
 does not exist is null. A digest over the whole content shows a file that was edited or cut short.
@@ -21,7 +21,7 @@ class AuditRecord(Content):
     """Everything a report shows. `to_json` and `from_json` are each other's inverse."""
 
     def to_json(self) -> str:
-        """The record as JSON text, with a digest of its content."""
+        """Write the record as JSON text, with a digest of its content."""
         body = plain(self)
         try:
             digest = digest_of(body)

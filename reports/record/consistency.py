@@ -98,7 +98,7 @@ def _attack(record: Content, attack: AttackResult) -> Iterator[str]:
 
 
 def _arrived(who: str, record: Content, attack: AttackResult) -> Iterator[str]:
-    """Queries until a sample broke, against the counts of the curve they end at."""
+    """Compare the queries until a sample broke with the counts of the curve they end at."""
     if not attack.arrived:
         return
     if len(attack.arrived) != len(attack.curve) or {len(c) for c in attack.arrived} != {len(record.samples.ids)}:
@@ -258,7 +258,7 @@ def _checks(record: Content) -> Iterator[str]:
 
 
 def _adapted(record: Content, adapted: Adapted) -> Iterator[str]:
-    """The answers against the attacks that they name, and the curves before and after them."""
+    """Compare the answers with the attacks that they name, and with the curves before and after them."""
     places = [answer.attack for answer in adapted.answers if answer.attack is not None]
     if len(set(places)) < len(places) or any(
         place >= len(record.attacks) or record.attacks[place].kind == "free" for place in places

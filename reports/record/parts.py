@@ -66,7 +66,7 @@ class EpsPoint:
 
 @dataclass(frozen=True)
 class Cell:
-    """One variant at one level, such as a corruption at a severity."""
+    """Variant at one level, such as a corruption at a severity."""
 
     variant: str  # "fog"
     level: str  # "3"
@@ -167,7 +167,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Certified:
-    """What no attack can break: for each sample a radius within which its answer is certain."""
+    """Certificate: for each sample a radius within which its answer is certain, whatever the attack."""
 
     method: str  # on the command line: "smoothing", "crown" or "ibp"
     title: str
@@ -180,13 +180,13 @@ class Certified:
     radii: list[float | None]  # one a sample; None where the answer is wrong or there is none
 
     def held(self, eps: float, most: int | None = None) -> int:
-        """How many of the first `most` samples are certain within ε and the rounding of pixels."""
+        """Count those of the first `most` samples that are certain within ε and the rounding of pixels."""
         return sum(radius is not None and radius >= eps + TOLERANCE for radius in self.radii[:most])
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition the build must meet."""
+    """Condition that the build must meet."""
 
     name: str  # "robust accuracy at 4/255 ≥ 0.30"
     kind: str  # "fail-under", "baseline" or "strict"
@@ -199,7 +199,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an audit did about checks that found a fault."""
+    """Answer of an audit to checks that found a fault."""
 
     checks: list[str]  # their ids
     attack: int | None  # place in `attacks`; None where none was run
@@ -210,7 +210,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Adapted:
-    """An audit's automatic answers to its checks, in the order in which they ran."""
+    """Automatic answers of an audit to its checks, in the order in which they ran."""
 
     before: list[EpsPoint]  # the worst case over the named attacks
     after: list[EpsPoint]  # and over the answers too

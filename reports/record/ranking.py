@@ -8,17 +8,17 @@ from .statistics import Rate
 
 
 def bounded(record: Content) -> list[int]:
-    """Places of the attacks that a norm measures: those of the worst case."""
+    """List the places of the attacks that a norm measures: those of the worst case."""
     return [place for place, attack in enumerate(record.attacks) if attack.kind != "free"]
 
 
 def free(record: Content) -> list[AttackResult]:
-    """Patches, rotations, corruptions: what no norm measures."""
+    """List the attacks that no norm measures: patches, rotations, corruptions."""
     return [attack for attack in record.attacks if attack.kind == "free"]
 
 
 def ranked(record: Content) -> list[int]:
-    """Places of the attacks that search within a norm, the strongest first.
+    """List the places of the attacks that search within a norm, the strongest first.
 
     Strongest is what broke most at the largest ε, or at any distance where there is no ε; then the smaller median.
     """
@@ -27,19 +27,19 @@ def ranked(record: Content) -> list[int]:
 
 
 def strongest(record: Content) -> int | None:
-    """Place of the strongest attack; None where none broke anything."""
+    """Find the place of the strongest attack; None where none broke anything."""
     first = next(iter(ranked(record)), None)
     return None if first is None or not record.attacks[first].distortion.count else first
 
 
 def broken(attack: AttackResult) -> float:
-    """Share of the samples right before that it broke at the largest ε."""
+    """Compute the share of the samples right before that an attack broke at the largest ε."""
     rate = attack.curve[-1].success if attack.curve else attack.success
     return rate.value or 0.0
 
 
 def kept(attack: AttackResult) -> Rate:
-    """What is still right after the attack, at any distance; a mistake before it counts as wrong."""
+    """Compute accuracy after the attack, at any distance; a mistake before it counts as wrong."""
     return Rate.of(attack.success.total - attack.success.count, attack.judged)
 
 

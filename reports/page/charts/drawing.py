@@ -1,4 +1,4 @@
-"""A chart as inline SVG: matplotlib draws it in two shapes, the page's stylesheet gives its colours.
+"""Drawing of a chart as inline SVG: matplotlib draws it in two shapes, the page's stylesheet gives its colours.
 
 The page's content security policy forbids style attributes, so every declaration becomes a presentation
 attribute, and every colour a class which the stylesheet fills in for light, dark and print.
@@ -23,7 +23,7 @@ _POINTS = 12.0
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart in two shapes; the stylesheet shows the one that fits."""
+    """Chart in two shapes; the stylesheet shows the one that fits."""
 
     key: str
     title: str

@@ -25,7 +25,7 @@ MOST = 8  # attacks in one chart; more lines cannot be told apart
 
 @dataclass(frozen=True)
 class Series:
-    """A line of the charts and its sign in the legend."""
+    """Line of the charts and its sign in the legend."""
 
     key: str  # "worst", "certified" or "attack-0"
     title: str

@@ -1,4 +1,4 @@
-"""What is certain beside what attacks found, as a record holds it and a report shows it."""
+"""Certified accuracy beside what the attacks left, as a record holds it and a report shows it."""
 
 from __future__ import annotations
 
