@@ -109,7 +109,7 @@ def test_the_section_says_between_which_figures_the_truth_lies() -> None:
         ["0.2", "50\u00a0%", "50\u00a0%", "0"],
         ["0.3", "25\u00a0%", "50\u00a0%", "3"],
     ]
-    assert "proof" in shown.how
+    assert "proof" in shown.method
     chance = certificate(certified(exact=False))
     assert chance is not None
     assert "probability of at most 0.001" in chance.how

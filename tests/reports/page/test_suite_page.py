@@ -1,4 +1,4 @@
-"""A suite of attacks: what it adds to the record and the page: ranking, black box, controls, surrogates, corruptions."""
+"""A suite of attacks in the record and on the page: ranking, black box, controls, surrogates, corruptions."""
 
 from __future__ import annotations
 
