@@ -18,7 +18,7 @@ def write(record: AuditRecord, directory: str | os.PathLike[str]) -> Path:
     folder = Path(directory)
     text = record.to_json()
     # From what was read back: never leave a report that could not be.
-    return _write(AuditRecord.from_json(text), text, folder, folder)
+    return _write_files(AuditRecord.from_json(text), text, folder, folder)
 
 
 def read(path: str | os.PathLike[str]) -> AuditRecord:
@@ -33,7 +33,7 @@ def read(path: str | os.PathLike[str]) -> AuditRecord:
 def redraw(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
     """Draw a report again from its report.json, beside it or into `out`; returns the page's path."""
     source = Path(path).parent
-    return _write(*_read(path), source if out is None else Path(out), source)
+    return _write_files(*_read(path), source if out is None else Path(out), source)
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[AuditRecord, str]:
@@ -45,7 +45,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[AuditRecord, str]:
         raise RecordError(f"{path}: {error}") from None
 
 
-def _write(record: AuditRecord, text: str, folder: Path, pictures: Path) -> Path:
+def _write_files(record: AuditRecord, text: str, folder: Path, pictures: Path) -> Path:
     """Write the files of a record, `text` its JSON; `pictures` is the folder that holds the comparisons."""
     from ..page import html, view
     from ..page.pictures import PictureSource

@@ -60,13 +60,13 @@ class Verdict:
 
 def headline(record: AuditRecord) -> Headline:
     """Choose the figure to speak of first, and word it in two sentences."""
-    clean, takes = record.clean, _takes(record)
+    clean, takes = record.clean, _change_needed(record)
     figures = f"{wording.share(clean)}, {wording.interval(clean)}"
     before = f"Before any attack it was right on {wording.of(clean)} ({figures})."
     if clean.total == 0:
         return Headline("–", "nothing judged", "The run ended before any sample was judged.", "")
     if clean.count == 0:
-        what = f"This model is wrong on {_all(clean.total)} before any attack, so there was nothing to attack."
+        what = f"This model is wrong on {_all_samples(clean.total)} before any attack, so there was nothing to attack."
         return Headline(wording.share(clean), f"clean accuracy on {wording.samples(clean.total)}", what, "")
     loose = [attack for attack in free(record) if attack.judged]
     if loose and not bounded(record):
@@ -106,7 +106,7 @@ def decisive(record: AuditRecord) -> EpsPoint | None:
     return next(iter(fallen or judged[-1:] or record.worst_case[-1:]), None)
 
 
-def _takes(record: AuditRecord) -> str:
+def _change_needed(record: AuditRecord) -> str:
     spread = record.worst_distance
     if spread.median is None:
         by = f"attack in {wording.NORMS[record.norm]}" if free(record) else "attack"
@@ -137,9 +137,9 @@ def verdict(record: AuditRecord) -> Verdict:
     total = len(rows)
     failed = sum(row.state == "failed" for row in rows)
     if not whole:
-        return Verdict("open", "Not established", f"The run is incomplete: {_gates(total)} unanswered.", rows)
+        return Verdict("open", "Not established", f"The run is incomplete: {_gate_count(total)} unanswered.", rows)
     if failed:
-        return Verdict("failed", "Failed", f"{failed} of {_gates(total)} not met.", rows)
+        return Verdict("failed", "Failed", f"{failed} of {_gate_count(total)} not met.", rows)
     return Verdict("passed", "Passed", "The gate is met." if total == 1 else f"All {total} gates are met.", rows)
 
 
@@ -149,11 +149,11 @@ def _gate(gate: Gate, whole: bool) -> GateRow:
     return GateRow(wording.clean(gate.name, 200), state, word, wording.clean(gate.detail, 500))
 
 
-def _gates(n: int) -> str:
+def _gate_count(n: int) -> str:
     return "1 gate" if n == 1 else f"{n} gates"
 
 
-def _all(n: int) -> str:
+def _all_samples(n: int) -> str:
     return "its one sample" if n == 1 else f"all {wording.samples(n)}"
 
 

@@ -112,12 +112,12 @@ def _pair(c: Comparison, source: PictureSource, setting: str) -> Pair:
     before, after = wording.clean(c.original.label), wording.clean(c.adversarial.label)
     size = _size(c)
     times = wording.number(c.amplification)
-    sees = f"the model sees {before}, {_sure(c.original)}"
+    sees = f"the model sees {before}, {_confidence(c.original)}"
     original = source.load(c.original.file, f"{name} before the attack: {sees}")
     change = source.load(c.perturbation, f"The change {attack} made to {name}, amplified {times} times to be visible")
     adversarial = source.load(
         c.adversarial.file,
-        f"{name} with that change, {size}, added: the model sees {after}, {_sure(c.adversarial)}",
+        f"{name} with that change, {size}, added: the model sees {after}, {_confidence(c.adversarial)}",
     )
     state = "undone" if c.undone else "held" if c.original.index == c.adversarial.index else "fooled"
     return Pair(
@@ -128,9 +128,9 @@ def _pair(c: Comparison, source: PictureSource, setting: str) -> Pair:
         setting=setting,
         remark=_remark(c, state),
         factor=f"{wording.levels(1 / c.amplification)}/255",
-        original=Shown(original, before, _sure(c.original)),
+        original=Shown(original, before, _confidence(c.original)),
         change=Shown(change, f"change, amplified {times} ×", size),
-        adversarial=Shown(adversarial, after, _sure(c.adversarial)),
+        adversarial=Shown(adversarial, after, _confidence(c.adversarial)),
     )
 
 
@@ -149,7 +149,7 @@ def _remark(c: Comparison, state: str) -> str:
     return " ".join(parts)
 
 
-def _sure(picture: Picture) -> str:
+def _confidence(picture: Picture) -> str:
     return f"{wording.percent(picture.confidence, 1000)} confidence"
 
 

@@ -87,7 +87,7 @@ def _attack(record: Content, attack: AttackResult) -> Iterator[str]:
     broken = sum(distance is not None for distance in attack.distances)
     if broken != attack.distortion.count:
         yield f"{who} broke {broken} samples, its distortions are over {attack.distortion.count}"
-    yield from _arrived(who, record, attack)
+    yield from _queries(who, record, attack)
     if len({(cell.variant, cell.level) for cell in attack.cells}) < len(attack.cells):
         yield f"{who} has two figures for one variant and level"
     for cell in attack.cells:
@@ -97,7 +97,7 @@ def _attack(record: Content, attack: AttackResult) -> Iterator[str]:
             yield f"{name} is over {cell.broken.total} samples, its success over {attack.success.total}"
 
 
-def _arrived(who: str, record: Content, attack: AttackResult) -> Iterator[str]:
+def _queries(who: str, record: Content, attack: AttackResult) -> Iterator[str]:
     """Compare the queries until a sample broke with the counts of the curve they end at."""
     if not attack.arrived:
         return
@@ -154,7 +154,7 @@ def _worst_case(record: Content) -> Iterator[str]:
         if distance != min(found, default=None):
             yield f"the distance of sample {s.ids[i]} is not the smallest that the attacks found"
             return
-    yield from _by(record)
+    yield from _broken_by(record)
     if record.status == "complete":
         for attack in bounded:
             for point, worst in zip(attack.curve, record.worst_case, strict=False):
@@ -162,7 +162,7 @@ def _worst_case(record: Content) -> Iterator[str]:
                     yield f"at ε = {point.text[:20]} the worst case is better than {attack.title[:60]} alone"
 
 
-def _by(record: Content) -> Iterator[str]:
+def _broken_by(record: Content) -> Iterator[str]:
     s, attacks = record.samples, record.attacks
     if len(s.by) != len(s.ids):
         yield "the samples do not each say which attack broke them"

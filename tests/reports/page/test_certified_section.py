@@ -112,7 +112,7 @@ def test_the_section_says_between_which_figures_the_truth_lies() -> None:
     assert "proof" in shown.method
     chance = certificate(certified(exact=False))
     assert chance is not None
-    assert "probability of at most 0.001" in chance.how
+    assert "probability of at most 0.001" in chance.method
     assert certificate(build(RIGHT, {"PGD": DISTANCES}, eps=EPS)) is None
 
 
