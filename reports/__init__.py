@@ -1,11 +1,11 @@
 """Reports of an audit: report.json, index.html, junit.xml and summary.md, from plain data alone."""
 
 from .formats.files import read, redraw, write
-from .record.audit_record import (
+from .record.audit_record import AuditRecord
+from .record.parts import (
     Adapted,
     Answer,
     AttackResult,
-    AuditRecord,
     Cell,
     Certified,
     Comparison,

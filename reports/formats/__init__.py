@@ -1,1 +1,1 @@
-"""The files of a report: the page, JUnit, Markdown."""
+"""Files of a report: the page, JUnit, Markdown."""

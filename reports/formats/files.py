@@ -1,4 +1,4 @@
-"""The files of a report: written together, or not at all."""
+"""Files of a report: written together, or not at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..record.audit_record import AuditRecord
-from ..record.reading import RecordError
+from ..record.reading import RecordError, file_text
 
 
 def write(record: AuditRecord, directory: str | os.PathLike[str]) -> Path:
@@ -18,36 +18,35 @@ def write(record: AuditRecord, directory: str | os.PathLike[str]) -> Path:
     folder = Path(directory)
     text = record.to_json()
     # From what was read back: never leave a report that could not be.
-    return _write(AuditRecord.from_json(text), text, folder, folder)
+    return _write_files(AuditRecord.from_json(text), text, folder, folder)
 
 
 def read(path: str | os.PathLike[str]) -> AuditRecord:
-    """The record in a report.json; RecordError says in one sentence why it cannot be read."""
+    """Read the record in a report.json.
+
+    Raises:
+        RecordError: it cannot be read; one sentence says why. Pipes, devices and huge files are refused unread.
+    """
     return _read(path)[0]
 
 
 def redraw(path: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
     """Draw a report again from its report.json, beside it or into `out`; returns the page's path."""
     source = Path(path).parent
-    return _write(*_read(path), source if out is None else Path(out), source)
+    return _write_files(*_read(path), source if out is None else Path(out), source)
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[AuditRecord, str]:
-    """The record in a report.json, and the text itself."""
-    try:
-        text = Path(path).read_bytes().decode("utf-8")
-    except UnicodeDecodeError:
-        raise RecordError(f"{path}: not a robustkit report: it is not UTF-8 text") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise RecordError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    """Read the record in a report.json, and the text itself."""
+    text = file_text(path)
     try:
         return AuditRecord.from_json(text), text
     except RecordError as error:
         raise RecordError(f"{path}: {error}") from None
 
 
-def _write(record: AuditRecord, text: str, folder: Path, pictures: Path) -> Path:
-    """The files of a record, `text` its JSON."""
+def _write_files(record: AuditRecord, text: str, folder: Path, pictures: Path) -> Path:
+    """Write the files of a record, `text` its JSON; `pictures` is the folder that holds the comparisons."""
     from ..page import html, view
     from ..page.pictures import PictureSource
     from . import junit, markdown

@@ -11,7 +11,7 @@ from ..record.verdicts import CheckResult
 
 
 def render(record: AuditRecord) -> str:
-    """The gates as JUnit XML; those of a run that did not finish are errors, for nothing is established.
+    """Write gates and checks as JUnit XML; gates of a run that did not finish are errors: nothing is established.
 
     A check that failed is a failure where a gate asks for it, else a remark.
     """

@@ -1,9 +1,10 @@
-"""What an audit did about the checks that found a fault, and how far the robust accuracy came down by it."""
+"""Automatic answers of an audit to the checks that found a fault, and the robust accuracy after each of them."""
 
 from __future__ import annotations
 
 from ..record.adaptation_steps import steps_of
-from ..record.audit_record import Adapted, Answer, AuditRecord
+from ..record.audit_record import AuditRecord
+from ..record.parts import Adapted, Answer
 from ..record.statistics import Rate
 from . import wording
 from .tables import Column, Group, Table, spaced
@@ -12,7 +13,7 @@ _GRID = 6  # ε in the table
 
 
 def adapted_sentence(record: AuditRecord) -> str:
-    """One sentence for the first screen; "" where the audit was not asked to adapt."""
+    """Say in one sentence for the first screen what the answers came to; "" where the audit was not asked to adapt."""
     adapted = record.adapted
     if adapted is None:
         return ""
@@ -32,16 +33,14 @@ def adapted_sentence(record: AuditRecord) -> str:
 
 
 def adapted_table(record: AuditRecord) -> Table:
-    """The robust accuracy before the answers and after each of them; empty where there are none."""
+    """Tabulate robust accuracy before the answers and after each of them; empty where there are none."""
     adapted = record.adapted or Adapted([], [], "", [])
-    chosen = spaced(len(record.eps), _GRID)
+    shown = spaced(len(record.eps), _GRID)
     columns = [Column("After", numeric=False)]
-    columns += [
-        Column(f"ε = {wording.clean(record.worst_case[i].text, 20)}".replace(" ", wording.NBSP)) for i in chosen
-    ]
+    columns += [Column(f"ε = {wording.clean(record.worst_case[i].text, 20)}".replace(" ", wording.NBSP)) for i in shown]
     columns += [Column("Broken"), *(Column(t, numeric=False) for t in ("What was done", "Checks", "Source"))]
     steps = steps_of(record, adapted) if adapted.answers else []
-    shares = [[wording.share(Rate.of(step.right[i], record.clean.total)) for i in chosen] for step in steps]
+    shares = [[wording.share(Rate.of(step.right[i], record.clean.total)) for i in shown] for step in steps]
     rows = [["the named attacks", *shares[0], "", "", "", ""]] if steps else []
     for answer, step, row in zip(adapted.answers, steps[1:], shares[1:], strict=True):
         rows.append(

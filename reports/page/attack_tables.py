@@ -1,8 +1,9 @@
-"""The tables on attacks: what each reached and cost, what no norm measures, and what carries over between models."""
+"""Tables on attacks: what each reached and cost, what no norm measures, and what carries over between models."""
 
 from __future__ import annotations
 
-from ..record.audit_record import AttackResult, AuditRecord, Transfer
+from ..record.audit_record import AuditRecord
+from ..record.parts import AttackResult, Transfer
 from ..record.ranking import free, kept, ranked, strongest
 from ..record.statistics import Rate
 from . import wording
@@ -12,7 +13,7 @@ _INTERVALS = 4  # models up to which the transfer matrix has room for intervals
 
 
 def attack_tables(record: AuditRecord) -> list[Table]:
-    """What each attack reached and what it cost; then its settings."""
+    """Tabulate what each attack reached and what it cost; then its settings."""
     settings = Table(
         "settings",
         "Settings and sources of the attacks",
@@ -138,7 +139,7 @@ def _settings(attack: AttackResult) -> str:
 
 
 def other_tables(record: AuditRecord) -> list[Table]:
-    """Accuracy under changes that no norm measures, and by kind and severity where they have such."""
+    """Tabulate accuracy under changes that no norm measures, and by kind and severity where they have such."""
     summary = Table(
         "other",
         f"Accuracy under each change, with 95{wording.NBSP}% intervals",
@@ -203,12 +204,12 @@ def _share(value: float | None, total: int) -> str:
 
 
 def _shade(value: float | None) -> int:
-    """From 0 to 10."""
+    """Scale a share from 0 to 1 to a tint from 0 to 10."""
     return 0 if value is None else round(10 * value)
 
 
 def transfer_tables(record: AuditRecord) -> list[Table]:
-    """For each attack that was carried over, which model's points fool which model."""
+    """Tabulate, for each attack that was carried over, the models that are fooled by points made against another."""
     return [_transfer_table(record, i, transfer) for i, transfer in enumerate(record.transfer)]
 
 

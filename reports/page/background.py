@@ -1,10 +1,11 @@
-"""How a report was made, and what its numbers mean."""
+"""Background of a report: the settings it was made with, and the meaning of its numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..record.audit_record import AuditRecord, ModelInfo
+from ..record.audit_record import AuditRecord
+from ..record.parts import ModelInfo
 from . import wording
 
 
@@ -16,6 +17,7 @@ class Fact:
 
 
 def made(record: AuditRecord) -> list[Fact]:
+    """List the settings and versions of the run."""
     run, model, data = record.run, record.model, record.data
     shape = " × ".join(str(side) for side in model.input)
     judged = f"{wording.count(len(record.samples.ids))} of {wording.count(data.available)} available"
@@ -47,6 +49,7 @@ def _numbers(values: list[float]) -> str:
 
 
 def caveats(record: AuditRecord) -> list[Fact]:
+    """List what the numbers mean, and what they do not."""
     total = len(record.samples.ids)
     few = total < 200
     told = [

@@ -1,12 +1,12 @@
-"""What is certain beside what attacks found: the truth lies between the two."""
+"""Certified accuracy beside the accuracy that the attacks left: the truth lies between the two."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..record.audit_record import AuditRecord, Certified, EpsPoint
+from ..record.audit_record import AuditRecord
+from ..record.parts import Certified
 from . import wording
-from .series import Series
 from .tables import Column, Group, Table
 
 _REFUTED = 5  # samples named
@@ -14,24 +14,24 @@ _REFUTED = 5  # samples named
 
 @dataclass(frozen=True)
 class Certificate:
-    """The section of the page."""
+    """Section of the page on what is certain."""
 
     sentence: str
     refuted: str  # what an attack broke all the same; "" where nothing
-    how: str
+    method: str
     table: Table
 
 
 def certificate(record: AuditRecord) -> Certificate | None:
-    """None where nothing was certified."""
+    """Build the section; None where nothing was certified."""
     found = record.certified
     if found is None:
         return None
-    return Certificate(sentence(record, found), refuted(record), _how(found), _table(record, found))
+    return Certificate(sentence(record, found), refuted(record), _method(found), _table(record, found))
 
 
 def sentence(record: AuditRecord, found: Certified) -> str:
-    """Between which two figures robust accuracy lies, at the largest ε at which anything is certified."""
+    """Bound robust accuracy from both sides, at the largest ε at which anything is certified."""
     pairs = [pair for pair in zip(record.worst_case, found.curve, strict=False) if pair[1].total]
     if not pairs:
         return "No ε was certified: the run ended before that."
@@ -47,13 +47,13 @@ def sentence(record: AuditRecord, found: Certified) -> str:
 
 
 def undecided(record: AuditRecord, found: Certified) -> list[int]:
-    """At each ε, the samples neither certified nor broken, of those that every attack came to."""
+    """Count, at each ε, the samples neither certified nor broken, of those that every attack came to."""
     rates = [(point.eps, point.robust) for point in record.worst_case]
     return [max(0, robust.count - found.held(eps, robust.total)) for eps, robust in rates]
 
 
 def refuted(record: AuditRecord) -> str:
-    """The samples that an attack broke within their certified radius."""
+    """Name the samples that an attack broke within their certified radius; "" where there are none."""
     rows = record.refuted
     if not rows:
         return ""
@@ -67,20 +67,7 @@ def refuted(record: AuditRecord) -> str:
     )
 
 
-def certified_series(record: AuditRecord) -> Series | None:
-    """The line of the chart."""
-    found = record.certified
-    if found is None:
-        return None
-    points = [
-        EpsPoint(point.eps, point.text, rate, point.success, 0)
-        for point, rate in zip(record.worst_case, found.curve, strict=False)
-    ]
-    path = "M-4-2.6L-2.6-4L0-1.4L2.6-4L4-2.6L1.4 0L4 2.6L2.6 4L0 1.4L-2.6 4L-4 2.6L-1.4 0Z"
-    return Series("certified", f"Certified ({wording.clean(found.title, 40)})", "ink", "X", path, (2, 1.5), points, [])
-
-
-def _how(found: Certified) -> str:
+def _method(found: Certified) -> str:
     settings = ", ".join(f"{key} = {value}" for key, value in found.parameters.items())
     certain = "It is a proof, up to the rounding of floating-point numbers."
     if not found.exact:
@@ -95,7 +82,7 @@ def _how(found: Certified) -> str:
 
 def _table(record: AuditRecord, found: Certified) -> Table:
     rows = []
-    for point, rate, open_ in zip(record.worst_case, found.curve, undecided(record, found), strict=False):
+    for point, rate, left in zip(record.worst_case, found.curve, undecided(record, found), strict=False):
         robust = point.robust
         rows.append(
             [
@@ -105,7 +92,7 @@ def _table(record: AuditRecord, found: Certified) -> Table:
                 wording.interval(rate),
                 wording.share(robust),
                 wording.interval(robust),
-                wording.count(open_),
+                wording.count(left),
             ]
         )
     return Table(

@@ -1,4 +1,4 @@
-"""Can the numbers be trusted? The checks of an evaluation as the page shows them."""
+"""Checks of an evaluation, and the verdict on its numbers, as the page shows them."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Trust:
 
     @property
     def urgent(self) -> list[CheckRow]:
-        """The rows for the first screen."""
+        """Rows for the first screen."""
         return self.rows[:_URGENT]
 
     @property
     def more(self) -> int:
-        """How many rows the first screen leaves out."""
+        """Count the rows that the first screen leaves out."""
         return max(0, len(self.rows) - _URGENT)
 
     @property
@@ -60,29 +60,29 @@ class Trust:
 
 
 def trust(record: AuditRecord) -> Trust:
-    """The verdict and the checks behind it."""
+    """Build the section: the verdict and the checks behind it."""
     state, word = _VERDICTS[record.verdict]
     groups = {status: [_row(check) for check in record.checks if check.status == status] for status in _STATES}
     failed, warned, passed, skipped = (groups[status] for status in _STATES)
     return Trust(
-        state,
-        word,
-        _text(record, len(failed), len(warned)),
-        [*failed, *warned],
-        Table(
+        state=state,
+        word=word,
+        text=_text(record, len(failed), len(warned)),
+        rows=[*failed, *warned],
+        passed=Table(
             "checks-passed",
             "Checks that passed",
             [Column("Check", numeric=False), Column("Measured, threshold"), *_texts("What was found", "Source")],
             [Group([[row.title, row.figure or "–", row.detail, row.source] for row in passed])],
         ),
-        Table(
+        skipped=Table(
             "checks-open",
             "Checks that could not be made",
             [Column("Check", numeric=False), *_texts("Why", "Source")],
             [Group([[row.title, row.detail, row.source] for row in skipped])],
         ),
-        adapted_sentence(record),
-        adapted_table(record),
+        answered=adapted_sentence(record),
+        answers=adapted_table(record),
     )
 
 
@@ -105,14 +105,14 @@ def _text(record: AuditRecord, failed: int, warned: int) -> str:
 
 def _row(check: CheckResult) -> CheckRow:
     return CheckRow(
-        wording.clean(check.id, 60),
-        _STATES[check.status],
-        _WORDS[check.status],
-        wording.clean(check.title, 200),
-        _figure(check),
-        wording.clean(check.detail, 500),
-        wording.clean(check.source, 200),
-        wording.clean(check.remedy, 500),
+        id=wording.clean(check.id, 60),
+        state=_STATES[check.status],
+        word=_WORDS[check.status],
+        title=wording.clean(check.title, 200),
+        figure=_figure(check),
+        detail=wording.clean(check.detail, 500),
+        source=wording.clean(check.source, 200),
+        remedy=wording.clean(check.remedy, 500),
     )
 
 

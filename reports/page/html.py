@@ -14,19 +14,14 @@ if TYPE_CHECKING:
 
 
 def render(page: Page) -> str:
-    """The page as HTML text."""
+    """Render the page as HTML text."""
     from markupsafe import Markup
 
     style = _environment().get_template("style.css").render().strip()
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
-    # Ours and without names from outside: the stylesheet as shipped, and SVG serialised by ElementTree.
-    charts = {
-        chart.key: (Markup(chart.wide), Markup(chart.narrow))
-        for chart in (page.robust_chart, page.queries_chart, page.distortion_chart)
-        if chart is not None
-    }
     template = _environment().get_template("page.html")
-    return template.render(page=page, charts=charts, style=Markup(style), style_hash=f"sha256-{digest}")
+    # Markup: the stylesheet as shipped, without names from outside.
+    return template.render(page=page, style=Markup(style), style_hash=f"sha256-{digest}")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The comparisons: original + change = adversarial, from the PNG files beside report.json."""
+"""Comparisons: original + change = adversarial, from the PNG files beside report.json."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ..record.audit_record import AuditRecord, Comparison, Picture
+from ..record.audit_record import AuditRecord
+from ..record.parts import Comparison, Picture
 from ..record.ranking import free, ranked, strongest
 from . import wording
 
@@ -18,7 +19,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Embedded:
-    """A picture within the page, or a note where there is none."""
+    """Picture within the page, or a note where there is none."""
 
     alt: str
     src: str | None = None
@@ -33,7 +34,7 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture with what stands beneath it."""
+    """Picture with its caption."""
 
     picture: Embedded
     label: str
@@ -64,6 +65,7 @@ class PictureSource:
     room: int = field(default=_ROOM)
 
     def load(self, file: str, alt: str) -> Embedded:
+        """Embed a file, `file` relative to the folder; a note says why where it cannot be."""
         path = PurePosixPath(file)
         shown = wording.clean(file)
         base = self.folder.resolve()
@@ -73,6 +75,8 @@ class PictureSource:
             real = (base / path).resolve()
             if not real.is_relative_to(base):
                 return Embedded(alt, note=f"{shown}: leads outside the report, left out")
+            if not real.is_file():  # a pipe would be waited for
+                return Embedded(alt, note=f"{shown}: missing beside report.json")
             if real.stat().st_size * 4 / 3 > self.room:
                 return Embedded(alt, note=f"{shown}: left out to keep this page small; the file lies beside it")
             content = real.read_bytes()
@@ -87,7 +91,7 @@ class PictureSource:
 
 
 def pairs(record: AuditRecord, source: PictureSource) -> list[Pair]:
-    """The comparisons, those of the strongest attack first."""
+    """List the comparisons, those of the strongest attack first."""
     texts = {point.eps: wording.clean(point.text, 20) for point in record.worst_case}
     best = strongest(record)
     first = None if best is None else record.attacks[best].title
@@ -108,12 +112,12 @@ def _pair(c: Comparison, source: PictureSource, setting: str) -> Pair:
     before, after = wording.clean(c.original.label), wording.clean(c.adversarial.label)
     size = _size(c)
     times = wording.number(c.amplification)
-    sees = f"the model sees {before}, {_sure(c.original)}"
+    sees = f"the model sees {before}, {_confidence(c.original)}"
     original = source.load(c.original.file, f"{name} before the attack: {sees}")
     change = source.load(c.perturbation, f"The change {attack} made to {name}, amplified {times} times to be visible")
     adversarial = source.load(
         c.adversarial.file,
-        f"{name} with that change, {size}, added: the model sees {after}, {_sure(c.adversarial)}",
+        f"{name} with that change, {size}, added: the model sees {after}, {_confidence(c.adversarial)}",
     )
     state = "undone" if c.undone else "held" if c.original.index == c.adversarial.index else "fooled"
     return Pair(
@@ -124,9 +128,9 @@ def _pair(c: Comparison, source: PictureSource, setting: str) -> Pair:
         setting=setting,
         remark=_remark(c, state),
         factor=f"{wording.levels(1 / c.amplification)}/255",
-        original=Shown(original, before, _sure(c.original)),
+        original=Shown(original, before, _confidence(c.original)),
         change=Shown(change, f"change, amplified {times} ×", size),
-        adversarial=Shown(adversarial, after, _sure(c.adversarial)),
+        adversarial=Shown(adversarial, after, _confidence(c.adversarial)),
     )
 
 
@@ -145,7 +149,7 @@ def _remark(c: Comparison, state: str) -> str:
     return " ".join(parts)
 
 
-def _sure(picture: Picture) -> str:
+def _confidence(picture: Picture) -> str:
     return f"{wording.percent(picture.confidence, 1000)} confidence"
 
 

@@ -1,10 +1,11 @@
-"""The page's tables, as text: columns, groups of rows, and a caption that says what is counted."""
+"""Tables of the page, as text: columns, groups of rows, and a caption that says what is counted."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..record.audit_record import AuditRecord, EpsPoint
+from ..record.audit_record import AuditRecord
+from ..record.parts import EpsPoint
 from ..record.ranking import bounded
 from ..record.statistics import Spread
 from . import wording
@@ -45,7 +46,7 @@ class Table:
 
 
 def overview_table(record: AuditRecord) -> Table:
-    """Robust accuracy, an attack a row and an ε a column: where attacks are many, the rest is too long to read."""
+    """Tabulate robust accuracy, an attack a row and an ε a column: for many attacks, whose full table is long."""
     points = [record.worst_case[i] for i in spaced(len(record.worst_case), _OVERVIEW)]
     rows = [("Worst case", record.worst_case)]
     rows += [(wording.clean(record.attacks[i].title, 60), record.attacks[i].curve) for i in bounded(record)]
@@ -65,12 +66,12 @@ def overview_table(record: AuditRecord) -> Table:
 
 
 def spaced(n: int, most: int) -> list[int]:
-    """At most `most` of the places 0 to n - 1, evenly chosen, ends included."""
+    """Choose at most `most` of the places 0 to n - 1, evenly, ends included."""
     return list(range(n)) if n <= most else [round(i * (n - 1) / (most - 1)) for i in range(most)]
 
 
 def robust_table(record: AuditRecord) -> Table:
-    """Robust accuracy for each ε and attack."""
+    """Tabulate robust accuracy for each ε and attack."""
     groups = [Group([_eps_row(p) for p in record.worst_case], "Worst case over all attacks", "worst")]
     for i in bounded(record):
         attack = record.attacks[i]
@@ -112,7 +113,7 @@ _QUANTILES = ["Smallest", "10 %", "25 %", "Median", "75 %", "90 %", "Largest", "
 
 
 def distortion_table(record: AuditRecord) -> Table:
-    """Quantiles of the smallest change found, in the norm and as a root mean square."""
+    """Tabulate quantiles of the smallest change found, in the norm and as a root mean square."""
     norm = wording.NORMS[record.norm]
     unit = "levels of 255" if record.norm == "linf" else "over pixels in [0, 1]"
     sizes = [["Worst case", *_spread(record.worst_distance, record.norm)]]
@@ -146,7 +147,7 @@ def _values(s: Spread) -> list[float | None]:
 
 
 def confidence_table(record: AuditRecord) -> Table:
-    """How sure the model was, before and after."""
+    """Tabulate the model's confidence before and after each attack."""
     rows = []
     for a in record.attacks:
         before, after = a.confidence_before, a.confidence_after
@@ -179,7 +180,7 @@ def _confidence(spread: Spread) -> list[str]:
 
 
 def sample_table(record: AuditRecord) -> Table:
-    """Every sample, weakest first; the first 200 where there are more."""
+    """Tabulate the samples, weakest first; the first 200 where there are more."""
     s = record.samples
     unit = "levels of 255" if record.norm == "linf" else "over pixels in [0, 1]"
     smallest = [float("inf") if d is None else d for d in s.distances]

@@ -10,17 +10,18 @@ from ..record.statistics import Rate
 NORMS = {"linf": "L∞", "l2": "L₂", "l1": "L₁"}
 ACCESS = {"gradient": "white box", "scores": "scores", "labels": "labels"}
 NBSP = "\u00a0"
+_WHOLE = 1e-6  # by which a number of levels may miss a whole one
 
 
 def clean(text: str, limit: int = 120) -> str:
-    """A name from outside, fit for a page: one line, no control or direction marks, not too long."""
-    text = "".join(_visible(char) for char in text)
+    """Make a name from outside fit for a page: one line, no control or direction marks, not too long."""
+    text = "".join(_printable(char) for char in text)
     if len(text) > limit:
         text = f"{text[: limit * 2 // 3]}…{text[-(limit // 3) :]}"
     return text
 
 
-def _visible(char: str) -> str:
+def _printable(char: str) -> str:
     if char in "\t\n\r":
         return " "
     # Cc control, Cs lone surrogate, and the marks that turn the direction of the text after them.
@@ -30,7 +31,7 @@ def _visible(char: str) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Three significant digits, without an exponent down to 0.0001: 1,234 12.3 0.0123."""
+    """Write three significant digits, without an exponent down to 0.0001: 1,234 12.3 0.0123."""
     if value == 0:
         return "0"
     if abs(value) >= 100:
@@ -48,7 +49,10 @@ def samples(n: int) -> str:
 
 
 def percent(value: float, total: int, unit: bool = True) -> str:
-    """As many decimals as `total` samples carry; 0 and 100 only where nothing or everything is meant."""
+    """Write a share in percent, with as many decimals as `total` samples carry.
+
+    0 and 100 stand only where nothing or everything is meant.
+    """
     text = ""
     for digits in range(0 if total < 200 else 1, 8):
         text = f"{100 * value:.{digits}f}"
@@ -63,7 +67,7 @@ def share(rate: Rate) -> str:
 
 
 def interval(rate: Rate) -> str:
-    """The 95 % interval: 0–16 %."""
+    """Write the 95 % interval: 0–16 %."""
     if rate.low is None or rate.high is None:
         return "–"
     return f"{percent(rate.low, rate.total, unit=False)}–{percent(rate.high, rate.total)}"
@@ -74,26 +78,26 @@ def of(rate: Rate) -> str:
 
 
 def eps(value: float) -> str:
-    """4/255 where ε is a whole number of levels up to 32, or a half one up to 8; else the plain number."""
+    """Write ε: 4/255 where it is a whole number of levels up to 32, or a half one up to 8; else the plain number."""
     for unit, most in ((1, 32), (2, 8)):
         parts = value * 255 * unit
-        if 0.5 < parts <= most * unit and abs(parts - round(parts)) < 1e-6:
+        if 0.5 < parts <= most * unit and abs(parts - round(parts)) < _WHOLE:
             return f"{parts / unit:.{unit - 1}f}/255"
     return number(value)
 
 
 def levels(value: float, digits: int = 3) -> str:
-    """A change of a pixel in [0, 1] as steps of an 8-bit picture."""
+    """Write a change of a pixel in [0, 1] as steps of an 8-bit picture."""
     return number(value * 255, digits)
 
 
 def distance(value: float, norm: str) -> str:
-    """A distance for a table: levels of 255 in L∞, the plain norm otherwise."""
+    """Write a distance for a table: levels of 255 in L∞, the plain norm otherwise."""
     return levels(value) if norm == "linf" else number(value)
 
 
 def change(value: float, norm: str, values: int) -> str:
-    """A distance within a sentence; `values` is the number of values in an input."""
+    """Write a distance within a sentence; `values` is the number of values in an input."""
     if norm == "linf":
         return f"a change of {levels(value, 2)} of 255 levels per pixel"
     if norm == "l2":
@@ -112,7 +116,7 @@ def duration(seconds: float) -> str:
 
 
 def moment(created: str) -> str:
-    """24 November 2025, 23:18 UTC; as it stands where it is no date."""
+    """Write a time: 24 November 2025, 23:18 UTC; as it stands where it is no date."""
     try:
         when = datetime.fromisoformat(created)
     except ValueError:
@@ -121,7 +125,7 @@ def moment(created: str) -> str:
 
 
 def listing(names: list[str], most: int = 1000) -> str:
-    """FGSM, PGD and L-BFGS; beyond `most` names, how many more."""
+    """List names: FGSM, PGD and L-BFGS; beyond `most` names, how many more."""
     if len(names) > most:
         names = [*names[: most - 1], f"{len(names) - most + 1} more"]
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

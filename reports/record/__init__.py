@@ -1,1 +1,1 @@
-"""The record of an audit as data: report.json and back, its consistency and statistics."""
+"""Record of an audit as data: report.json and back, its consistency and statistics."""

@@ -1,4 +1,4 @@
-"""Do the figures of a record agree with each other? The schema sees each one alone."""
+"""Consistency of a record: its figures against each other, where the schema sees each one alone."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from dataclasses import astuple
 from itertools import pairwise
 
 from .adaptation_steps import steps_of
-from .audit_record import Adapted, AttackResult, AuditRecord, Certified, EpsPoint, Gate, Transfer
+from .content import Content
+from .parts import Adapted, AttackResult, Certified, EpsPoint, Gate, Transfer
 from .statistics import Rate, Spread
 
 _SLACK = 1e-9  # figures are recomputed in another order of operations
 
 
-def contradiction(record: AuditRecord) -> str | None:
-    """The first disagreement found, as half a sentence; None where there is none."""
+def contradiction(record: Content) -> str | None:
+    """Find the first disagreement, as half a sentence; None where there is none."""
     return next(_faults(record), None)
 
 
-def _faults(record: AuditRecord) -> Iterator[str]:
+def _faults(record: Content) -> Iterator[str]:
     yield from _samples(record)
     if any(b <= a for a, b in pairwise(record.eps)):
         yield "the ε grid is not ascending"
@@ -42,7 +43,7 @@ def _faults(record: AuditRecord) -> Iterator[str]:
         yield from _adapted(record, record.adapted)
 
 
-def _samples(record: AuditRecord) -> Iterator[str]:
+def _samples(record: Content) -> Iterator[str]:
     s = record.samples
     if len({len(c) for c in (s.ids, s.names, s.labels, s.predictions, s.confidences, s.distances)}) > 1:
         yield "the columns of samples differ in length"
@@ -59,7 +60,7 @@ def _samples(record: AuditRecord) -> Iterator[str]:
         yield "a sample that was wrong before any attack has a distance other than 0"
 
 
-def _attack(record: AuditRecord, attack: AttackResult) -> Iterator[str]:
+def _attack(record: Content, attack: AttackResult) -> Iterator[str]:
     who = attack.title[:60]
     if _columns_differ(record, attack):
         yield f"the columns of {who} differ in length from those of samples"
@@ -86,7 +87,7 @@ def _attack(record: AuditRecord, attack: AttackResult) -> Iterator[str]:
     broken = sum(distance is not None for distance in attack.distances)
     if broken != attack.distortion.count:
         yield f"{who} broke {broken} samples, its distortions are over {attack.distortion.count}"
-    yield from _arrived(who, record, attack)
+    yield from _queries(who, record, attack)
     if len({(cell.variant, cell.level) for cell in attack.cells}) < len(attack.cells):
         yield f"{who} has two figures for one variant and level"
     for cell in attack.cells:
@@ -96,8 +97,8 @@ def _attack(record: AuditRecord, attack: AttackResult) -> Iterator[str]:
             yield f"{name} is over {cell.broken.total} samples, its success over {attack.success.total}"
 
 
-def _arrived(who: str, record: AuditRecord, attack: AttackResult) -> Iterator[str]:
-    """Queries until a sample broke, against the counts of the curve they end at."""
+def _queries(who: str, record: Content, attack: AttackResult) -> Iterator[str]:
+    """Compare the queries until a sample broke with the counts of the curve they end at."""
     if not attack.arrived:
         return
     if len(attack.arrived) != len(attack.curve) or {len(c) for c in attack.arrived} != {len(record.samples.ids)}:
@@ -114,7 +115,7 @@ def _arrived(who: str, record: AuditRecord, attack: AttackResult) -> Iterator[st
             yield f"{who} takes more queries to break a sample within a larger ε than within a smaller one"
 
 
-def _certified(record: AuditRecord, certified: Certified) -> Iterator[str]:
+def _certified(record: Content, certified: Certified) -> Iterator[str]:
     s, radii = record.samples, certified.radii
     who = f"the certificate by {certified.title[:60]}"
     if len(radii) != len(s.ids) or len(certified.curve) != len(record.eps):
@@ -138,12 +139,12 @@ def _certified(record: AuditRecord, certified: Certified) -> Iterator[str]:
         yield f"{who} is broken by an attack and no check says so, or the reverse"
 
 
-def _columns_differ(record: AuditRecord, attack: AttackResult) -> bool:
+def _columns_differ(record: Content, attack: AttackResult) -> bool:
     columns = (attack.distances, attack.rms_each, attack.predictions, attack.confidences)
     return any(len(column) != len(record.samples.ids) for column in columns)
 
 
-def _worst_case(record: AuditRecord) -> Iterator[str]:
+def _worst_case(record: Content) -> Iterator[str]:
     s = record.samples
     bounded = [attack for attack in record.attacks if attack.kind != "free"]
     for i, (label, seen, distance) in enumerate(zip(s.labels, s.predictions, s.distances, strict=True)):
@@ -153,7 +154,7 @@ def _worst_case(record: AuditRecord) -> Iterator[str]:
         if distance != min(found, default=None):
             yield f"the distance of sample {s.ids[i]} is not the smallest that the attacks found"
             return
-    yield from _by(record)
+    yield from _broken_by(record)
     if record.status == "complete":
         for attack in bounded:
             for point, worst in zip(attack.curve, record.worst_case, strict=False):
@@ -161,7 +162,7 @@ def _worst_case(record: AuditRecord) -> Iterator[str]:
                     yield f"at ε = {point.text[:20]} the worst case is better than {attack.title[:60]} alone"
 
 
-def _by(record: AuditRecord) -> Iterator[str]:
+def _broken_by(record: Content) -> Iterator[str]:
     s, attacks = record.samples, record.attacks
     if len(s.by) != len(s.ids):
         yield "the samples do not each say which attack broke them"
@@ -177,7 +178,7 @@ def _by(record: AuditRecord) -> Iterator[str]:
             return
 
 
-def _transfer(record: AuditRecord, transfer: Transfer) -> Iterator[str]:
+def _transfer(record: Content, transfer: Transfer) -> Iterator[str]:
     who = f"the transfer of {transfer.attack[:60]}"
     if transfer.models != [record.model.title, *(model.title for model in record.surrogates)]:
         yield f"{who} is not between the model and its surrogates"
@@ -195,7 +196,7 @@ def _transfer(record: AuditRecord, transfer: Transfer) -> Iterator[str]:
         yield f"{who} shows the models different numbers of points"
 
 
-def _curve(who: str, record: AuditRecord, curve: list[EpsPoint]) -> Iterator[str]:
+def _curve(who: str, record: Content, curve: list[EpsPoint]) -> Iterator[str]:
     if [point.eps for point in curve] != record.eps:
         yield f"the curve of {who} is not over the ε grid of the audit"
     last: Rate | None = None
@@ -247,7 +248,7 @@ def _gate(gate: Gate) -> Iterator[str]:
         yield f"gate “{gate.name[:80]}” says the opposite of what it measured"
 
 
-def _checks(record: AuditRecord) -> Iterator[str]:
+def _checks(record: Content) -> Iterator[str]:
     if len({check.id for check in record.checks}) < len(record.checks):
         yield "a check occurs twice"
     failed = any(check.status == "fail" for check in record.checks)
@@ -256,8 +257,8 @@ def _checks(record: AuditRecord) -> Iterator[str]:
             yield "the gate on the checks says the opposite of what they found"
 
 
-def _adapted(record: AuditRecord, adapted: Adapted) -> Iterator[str]:
-    """The answers against the attacks that they name, and the curves before and after them."""
+def _adapted(record: Content, adapted: Adapted) -> Iterator[str]:
+    """Compare the answers with the attacks that they name, and with the curves before and after them."""
     places = [answer.attack for answer in adapted.answers if answer.attack is not None]
     if len(set(places)) < len(places) or any(
         place >= len(record.attacks) or record.attacks[place].kind == "free" for place in places

@@ -1,4 +1,4 @@
-"""From JSON text to plain values, and from those to the dataclasses they stand for."""
+"""Decoding: JSON text to plain values, and those to the dataclasses they stand for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def strict_json(text: str) -> Any:
-    """JSON without NaN, infinities or numbers beyond 64 bits; ValueError says what is wrong."""
+    """Parse JSON without NaN, infinities or numbers beyond 64 bits; ValueError says what is wrong."""
     return json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
 
 
@@ -35,14 +35,16 @@ def _whole(digits: str) -> int:
 
 
 def digest_of(body: dict[str, Any]) -> str:
-    """SHA-256 over the content, whatever the order and spacing of its JSON."""
+    """Compute the SHA-256 of the content, whatever the order and spacing of its JSON."""
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return "sha256:" + hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def build(kind: Any, value: Any) -> Any:
-    """JSON value -> the dataclass, list, dict or scalar that `kind` names; the schema was checked: a field that is
-    missing may be, and has its default."""
+    """Build the dataclass, list, dict or scalar that `kind` names from a JSON value.
+
+    The schema was checked before: a field that is missing may be, and has its default.
+    """
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         names = [field.name for field in dataclasses.fields(kind) if field.name in value]
@@ -63,7 +65,7 @@ def build(kind: Any, value: Any) -> Any:
 
 @cache
 def _scalar(kind: Any) -> Any:
-    """int or float where `kind` is that, None beside it or not: JSON writes 1.0 and 1 alike."""
+    """Return int or float where `kind` is that, None beside it or not: JSON writes 1.0 and 1 alike."""
     union = typing.get_origin(kind) is types.UnionType
     options = set(typing.get_args(kind) if union else (kind,)) - {types.NoneType}
     return options.pop() if options in ({int}, {float}) else None

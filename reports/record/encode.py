@@ -1,4 +1,4 @@
-"""From the dataclasses of a record to plain values, and from those to JSON text that a person can read."""
+"""Encoding: dataclasses of a record to plain values, and those to JSON text that a person can read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """A dataclass as a dict of what it holds; columns of scalars are not copied, so leave the outcome as it is."""
+    """Turn a dataclass into a dict; columns of scalars are not copied, so leave the outcome as it is."""
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, list) and value and not _scalar(value[0]):
@@ -17,7 +17,7 @@ def plain(value: Any) -> Any:
 
 
 def laid_out(value: Any, margin: str = "\n") -> str:
-    """JSON with an object's fields on lines of their own, and a column of scalars on one line."""
+    """Write JSON with an object's fields on lines of their own, and a column of scalars on one line."""
     if isinstance(value, dict) and value:
         return _block("{}", [f"{_text(key)}: {laid_out(entry, margin + ' ')}" for key, entry in value.items()], margin)
     if isinstance(value, list) and value and not _scalar(value[0]):
@@ -34,5 +34,5 @@ def _text(value: Any) -> str:
 
 
 def _scalar(value: Any) -> bool:
-    """Whether a column, whose entries are all of a kind, is one of scalars: told by its first."""
+    """Tell by the first entry of a column, whose entries are all of a kind, if they are scalars."""
     return value is None or isinstance(value, int | float | str)

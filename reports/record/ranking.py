@@ -1,23 +1,24 @@
-"""Which attack was the strongest, and which ones a norm measures."""
+"""Ranking of the attacks, and which of them a norm measures."""
 
 from __future__ import annotations
 
-from .audit_record import AttackResult, AuditRecord
+from .content import Content
+from .parts import AttackResult
 from .statistics import Rate
 
 
-def bounded(record: AuditRecord) -> list[int]:
-    """Places of the attacks that a norm measures: those of the worst case."""
+def bounded(record: Content) -> list[int]:
+    """List the places of the attacks that a norm measures: those of the worst case."""
     return [place for place, attack in enumerate(record.attacks) if attack.kind != "free"]
 
 
-def free(record: AuditRecord) -> list[AttackResult]:
-    """Patches, rotations, corruptions: what no norm measures."""
+def free(record: Content) -> list[AttackResult]:
+    """List the attacks that no norm measures: patches, rotations, corruptions."""
     return [attack for attack in record.attacks if attack.kind == "free"]
 
 
-def ranked(record: AuditRecord) -> list[int]:
-    """Places of the attacks that search within a norm, the strongest first.
+def ranked(record: Content) -> list[int]:
+    """List the places of the attacks that search within a norm, the strongest first.
 
     Strongest is what broke most at the largest ε, or at any distance where there is no ε; then the smaller median.
     """
@@ -25,20 +26,20 @@ def ranked(record: AuditRecord) -> list[int]:
     return sorted(places, key=lambda place: (-broken(record.attacks[place]), _median(record.attacks[place]), place))
 
 
-def strongest(record: AuditRecord) -> int | None:
-    """Place of the strongest attack; None where none broke anything."""
+def strongest(record: Content) -> int | None:
+    """Find the place of the strongest attack; None where none broke anything."""
     first = next(iter(ranked(record)), None)
     return None if first is None or not record.attacks[first].distortion.count else first
 
 
 def broken(attack: AttackResult) -> float:
-    """Share of the samples right before that it broke at the largest ε."""
+    """Compute the share of the samples right before that an attack broke at the largest ε."""
     rate = attack.curve[-1].success if attack.curve else attack.success
     return rate.value or 0.0
 
 
 def kept(attack: AttackResult) -> Rate:
-    """What is still right after the attack, at any distance; a mistake before it counts as wrong."""
+    """Compute accuracy after the attack, at any distance; a mistake before it counts as wrong."""
     return Rate.of(attack.success.total - attack.success.count, attack.judged)
 
 

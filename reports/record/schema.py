@@ -1,4 +1,4 @@
-"""The JSON schema of report.json, and the first thing in a document that breaks it."""
+"""JSON schema of report.json, and the first thing in a document that breaks it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 @cache
 def schema() -> dict[str, Any]:
-    """The schema as shipped beside this file."""
+    """Load the schema as shipped beside this file."""
     assert __package__ is not None
     loaded: dict[str, Any] = json.loads(resources.files(__package__).joinpath("schema.json").read_text("utf-8"))
     return loaded
 
 
 def violation(body: dict[str, Any]) -> str | None:
-    """Where `body` breaks the schema and how, as half a sentence; None where it does not."""
+    """Find where `body` breaks the schema, as half a sentence; None where it does not."""
     from jsonschema.exceptions import best_match
 
     error = best_match(_validator()(schema()).iter_errors(body))
@@ -32,7 +32,7 @@ def violation(body: dict[str, Any]) -> str | None:
 
 @cache
 def _validator() -> Any:
-    """Draft 2020-12, with a short cut for columns of scalars: item by item they take seconds."""
+    """Build a validator of draft 2020-12, with a short cut for columns of scalars: item by item they take seconds."""
     from jsonschema import Draft202012Validator, validators
 
     kinds = {"number": (int, float), "integer": (int,), "null": (NoneType,), "string": (str,)}

@@ -1,4 +1,4 @@
-"""The two kinds of figure in a record: a proportion with its interval, and the quantiles of a column."""
+"""Statistics of a record: a proportion with its interval, and the quantiles of a column."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Z = 1.959963984540054  # two-sided 95 % point of the normal distribution
 
 @dataclass(frozen=True)
 class Rate:
-    """A proportion with its 95 % Wilson score interval (Wilson 1927); all three are None when total is 0."""
+    """Proportion with its 95 % Wilson score interval (Wilson 1927); all three are None when total is 0."""
 
     count: int
     total: int
@@ -22,6 +22,7 @@ class Rate:
 
     @classmethod
     def of(cls, count: int, total: int) -> Rate:
+        """Compute the interval of `count` in `total`; ValueError unless 0 <= count <= total."""
         if not 0 <= count <= total:
             raise ValueError(f"a rate needs 0 <= count <= total, got {count} of {total}")
         if total == 0:

@@ -1,4 +1,4 @@
-"""What checks of an evaluation found, and what they say together of its numbers."""
+"""Checks of an evaluation: the result of each, and the verdict on its numbers that they come to together."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class CheckResult:
 
 
 def verdict_of(checks: Iterable[CheckResult]) -> str:
-    """May the numbers be trusted? A single failed check says no; without a check that could be made nobody knows."""
+    """Judge the numbers by their checks: one that failed condemns them; without any that could be made nobody knows."""
     found = {check.status for check in checks}
     if "fail" in found:
         return NO_TRUST

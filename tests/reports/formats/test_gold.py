@@ -1,8 +1,8 @@
-"""Every output against the one kept in tests/data/report_gold.
+"""Every output against the one kept in tests/reports/gold.
 
 After a change that is meant, `ROBUSTKIT_REGOLD=1 pytest tests/reports/formats/test_gold.py` writes them anew;
 read the difference before you commit it. What a library's version may change is masked: the drawings, which
-test_report_charts.py looks at, the PNG bytes, and the stylesheet, which the browser tests look at.
+page/test_charts.py looks at, the PNG bytes, and the stylesheet, which the browser tests look at.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is certain beside what attacks found, as a record holds it and a report shows it."""
+"""Certified accuracy beside what the attacks left, as a record holds it and a report shows it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from report_factory import build, spread
 
 from robustkit.reports import AuditRecord, Certified, CheckResult, Rate, RecordError, write
 from robustkit.reports.formats import markdown
-from robustkit.reports.page import charts
 from robustkit.reports.page.certified_section import certificate
-from robustkit.reports.page.series import series_of
+from robustkit.reports.page.charts import curves
+from robustkit.reports.page.charts.series import series_of
 from robustkit.reports.record.schema import schema
 
 EPS = {0.1: "0.1", 0.2: "0.2", 0.3: "0.3"}
@@ -109,10 +109,10 @@ def test_the_section_says_between_which_figures_the_truth_lies() -> None:
         ["0.2", "50\u00a0%", "50\u00a0%", "0"],
         ["0.3", "25\u00a0%", "50\u00a0%", "3"],
     ]
-    assert "proof" in shown.how
+    assert "proof" in shown.method
     chance = certificate(certified(exact=False))
     assert chance is not None
-    assert "probability of at most 0.001" in chance.how
+    assert "probability of at most 0.001" in chance.method
     assert certificate(build(RIGHT, {"PGD": DISTANCES}, eps=EPS)) is None
 
 
@@ -141,14 +141,14 @@ def test_a_run_that_ended_halfway_compares_the_samples_that_were_attacked() -> N
 
 def test_the_chart_has_the_line_and_the_band() -> None:
     record = certified()
-    drawn = charts.robust_chart(record, series_of(record))
-    plain = charts.robust_chart(dataclasses.replace(record, certified=None), series_of(record))
+    drawn = curves.robust_chart(record, series_of(record))
+    plain = curves.robust_chart(dataclasses.replace(record, certified=None), series_of(record))
     assert drawn is not None
     assert plain is not None
     assert [line.title for line in drawn.series] == ["PGD", "Certified (CROWN)"]
     assert "fill-rule" in drawn.wide
     assert "fill-rule" not in plain.wide
-    assert charts.distortion_chart(record, series_of(record)) is not None
+    assert curves.distortion_chart(record, series_of(record)) is not None
 
 
 def test_page_and_summary_show_it(tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ from report_factory import EPS, build
 from report_suite import suite
 
 from robustkit.reports import AuditRecord
-from robustkit.reports.page import charts
-from robustkit.reports.page.series import MOST, chosen, series_of
-from robustkit.reports.page.svg import ROLES
+from robustkit.reports.page.charts import curves
+from robustkit.reports.page.charts.inline_svg import ROLES
+from robustkit.reports.page.charts.series import MOST, select_lines, series_of
 
 
 def drawings(record: AuditRecord) -> list[str]:
     series = series_of(record)
-    drawn = (charts.robust_chart, charts.queries_chart, charts.distortion_chart)
+    drawn = (curves.robust_chart, curves.queries_chart, curves.distortion_chart)
     return [
         svg
         for chart in (draw(record, series) for draw in drawn)
@@ -75,16 +75,16 @@ def test_lines_differ_without_colour() -> None:
 
 @pytest.mark.parametrize("values", [[0.0, 1.0, 2.0], [0.0, 0.01, 0.02, 1.0]])
 def test_labels_keep_apart(values: list[float]) -> None:
-    kept = charts._apart(values, 0.085)
+    kept = curves.legible_ticks(values, 0.085)
     assert kept[0] == values[0]
     assert kept[-1] == values[-1]
     assert all(b - a >= 0.08 for a, b in pairwise(kept))
 
 
 def test_a_cumulative_line_ends_at_the_share_broken() -> None:
-    x, y = charts._steps([0.3, 0.1, 0.1, 0.2], 8)
+    x, y = curves.cumulative([0.3, 0.1, 0.1, 0.2], 8)
     assert (x, y) == ([0.1, 0.2, 0.3], [0.25, 0.375, 0.5])
-    x, y = charts._steps([i / 5000 for i in range(5000)], 5000)
+    x, y = curves.cumulative([i / 5000 for i in range(5000)], 5000)
     assert len(x) <= 402
     assert y[-1] == 1
 
@@ -105,7 +105,7 @@ def test_a_control_is_grey_and_a_change_without_a_norm_has_no_line() -> None:
 def test_a_chart_holds_the_worst_case_the_strongest_and_the_controls() -> None:
     record = suite(20, more=14)
     series = series_of(record)
-    lines, note = chosen(record, series)
+    lines, note = select_lines(record, series)
     assert len(series) == 22
     assert len(lines) == 1 + MOST + 1
     assert lines[0].key == "worst"
@@ -116,23 +116,23 @@ def test_a_chart_holds_the_worst_case_the_strongest_and_the_controls() -> None:
     assert max(reached[key] for key in left) <= min(reached[line.key] for line in lines[:-1])
     looks = [(line.colour, line.marker) for line in lines]
     assert len(set(looks)) == len(looks)
-    assert chosen(suite(), series_of(suite()))[1] == ""
+    assert select_lines(suite(), series_of(suite()))[1] == ""
 
 
 def test_change_is_drawn_for_minimum_norm_attacks_beside_the_worst_case() -> None:
     record = suite()
-    drawn = charts.distortion_chart(record, series_of(record))
+    drawn = curves.distortion_chart(record, series_of(record))
     assert drawn is not None
     assert [line.title for line in drawn.series] == ["Worst case", "L-BFGS", "DDN", "HopSkipJump", "Gaussian noise"]
     budgeted = build([True] * 4, {"FGSM": [0.01] * 4, "PGD": [0.01, 0.02, None, None]})
-    drawn = charts.distortion_chart(budgeted, series_of(budgeted))
+    drawn = curves.distortion_chart(budgeted, series_of(budgeted))
     assert drawn is not None
     assert [line.title for line in drawn.series] == ["Worst case", "FGSM", "PGD"]
 
 
 def test_queries_have_a_panel_for_each_epsilon_up_to_three() -> None:
     record = suite()
-    drawn = charts.queries_chart(record, series_of(record))
+    drawn = curves.queries_chart(record, series_of(record))
     assert drawn is not None
     assert [line.title for line in drawn.series] == ["Square", "HopSkipJump"]
     for svg in (drawn.wide, drawn.narrow):
@@ -142,17 +142,17 @@ def test_queries_have_a_panel_for_each_epsilon_up_to_three() -> None:
     many = build(
         [True] * 2, {"Square": [0.0, 0.02]}, eps=eps, traits={"Square": {"arrived": [[5, None]] * 5 + [[5, 9]] * 2}}
     )
-    drawn = charts.queries_chart(many, series_of(many))
+    drawn = curves.queries_chart(many, series_of(many))
     assert drawn is not None
     assert [f"ε = {i}/255" in drawn.wide for i in range(1, 8)] == [i in (1, 4, 7) for i in range(1, 8)]
 
 
 def test_nothing_broken_by_queries_is_a_level_line() -> None:
     record = build([True, False], {"Square": [None, None]}, traits={"Square": {"arrived": [[None, None]] * 3}})
-    drawn = charts.queries_chart(record, series_of(record))
+    drawn = curves.queries_chart(record, series_of(record))
     assert drawn is not None
     assert "Square 50 %".replace(" %", "\u00a0%") in drawn.description
 
 
 def test_without_black_box_attacks_there_are_no_queries(record: AuditRecord) -> None:
-    assert charts.queries_chart(record, series_of(record)) is None
+    assert curves.queries_chart(record, series_of(record)) is None

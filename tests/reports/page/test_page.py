@@ -1,7 +1,8 @@
-"""What the page says, for every kind of record, and that no name from outside becomes markup."""
+"""Content of the page, for every kind of record, and that no name from outside becomes markup."""
 
 from __future__ import annotations
 
+import os
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -18,7 +19,7 @@ from robustkit.reports import AuditRecord, CheckResult, Gate, write
 from robustkit.reports.formats import junit, markdown
 from robustkit.reports.page import html, view, wording
 from robustkit.reports.page.pictures import PictureSource
-from robustkit.reports.record.audit_record import Rate
+from robustkit.reports.record.statistics import Rate
 
 
 def draw(record: AuditRecord, folder: Path = Path("nowhere")) -> str:
@@ -106,6 +107,7 @@ def test_pictures_are_read_from_within_the_folder_alone(tmp_path: Path) -> None:
     (inside / "link.png").symlink_to(tmp_path / "secret.png")
     (inside / "fake.png").write_text("<svg onload=alert(1)>")
     (inside / "loop.png").symlink_to(inside / "loop.png")
+    os.mkfifo(inside / "pipe.png")
     for file, why in {
         "../secret.png": "not a path within",
         str(tmp_path / "secret.png"): "not a path within",
@@ -113,12 +115,22 @@ def test_pictures_are_read_from_within_the_folder_alone(tmp_path: Path) -> None:
         "fake.png": "not a PNG",
         "absent.png": "missing",
         "loop.png": "missing",
-        ".": "not a PNG",
+        "pipe.png": "missing",
+        ".": "missing",
         "a" * 5000: "missing",
     }.items():
         picture = PictureSource(inside).load(file, "alt")
         assert picture.src is None
         assert why in picture.note or "missing" in picture.note
+
+
+def test_each_section_has_its_template_and_anchor() -> None:
+    folder = Path(html.__file__).parent / "templates"
+    assert {f"sections/{path.name}" for path in (folder / "sections").iterdir()} == {s.template for s in view.SECTIONS}
+    for section in view.SECTIONS:
+        text = (folder / section.template).read_text("utf-8")
+        assert f'<section class="part" id="{section.key}" aria-labelledby="heading-{section.key}">' in text
+        assert f'<h2 id="heading-{section.key}">' in text
 
 
 def test_missing_pictures_leave_a_visible_note(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a suite of attacks adds to the record and the page: ranking, black box, controls, surrogates, corruptions."""
+"""A suite of attacks in the record and on the page: ranking, black box, controls, surrogates, corruptions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from report_suite import suite
 
 from robustkit.reports import AuditRecord, Cell, Rate
 from robustkit.reports.formats import junit, markdown
-from robustkit.reports.page import html, view
+from robustkit.reports.page import first_screen, html, view
 from robustkit.reports.page.attack_tables import attack_tables, other_tables, transfer_tables
 from robustkit.reports.page.background import made
 from robustkit.reports.page.pictures import PictureSource, pairs
@@ -146,7 +146,9 @@ def test_overview_stands_where_attacks_are_many() -> None:
 
 
 def test_first_screen_names_few_of_many_attacks() -> None:
-    assert view.setting(suite(20, more=14)).startswith("20 samples, attacked with FGSM, PGD, L-BFGS and 20 more in L∞")
+    assert first_screen.setting(suite(20, more=14)).startswith(
+        "20 samples, attacked with FGSM, PGD, L-BFGS and 20 more in L∞"
+    )
 
 
 def test_pictures_of_the_strongest_attack_come_first() -> None:
@@ -166,15 +168,15 @@ def test_surrogates_are_named_where_it_was_made() -> None:
 def test_only_changes_without_a_norm() -> None:
     record = build([True] * 4, {"Patch": [0.5, 0.5, None, None], "Corruptions": [0.5, 0.5, 0.5, None]})
     assert AuditRecord.from_json(record.to_json()) == record
-    head = view.headline(record)
+    head = first_screen.headline(record)
     assert (head.figure.replace(NBSP, " "), head.caption) == ("25 %", "accuracy under Corruptions")
-    assert [bar.label for bar in view.bars(record, 6)] == ["no attack", "Patch", "Corruptions"]
+    assert [bar.label for bar in first_screen.bars(record, 6)] == ["no attack", "Patch", "Corruptions"]
     page = draw(record)
     assert 'id="other"' in page
     assert not re.search(r'id="(robustness|distortion)"', page)
     assert "Nothing broke" not in page
     beside = build([True] * 4, {"PGD": [None] * 4, "Patch": [0.5] * 4})
-    assert "No attack in L∞ broke any of the 4 samples" in view.headline(beside).takes
+    assert "No attack in L∞ broke any of the 4 samples" in first_screen.headline(beside).takes
 
 
 def test_summary_tells_strongest_first_and_transfer() -> None:

@@ -1,12 +1,13 @@
-"""The lines of the charts: what each stands for and how it is told apart without colour."""
+"""Lines of the charts: each with the curve that it draws, and with a sign that tells it apart without colour."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..record.audit_record import AuditRecord, EpsPoint
-from ..record.ranking import bounded, ranked
-from . import wording
+from ...record.audit_record import AuditRecord
+from ...record.parts import EpsPoint
+from ...record.ranking import bounded, ranked
+from .. import wording
 
 # Marker for matplotlib, the same marker as an SVG path around (0, 0), dashes in line widths.
 _STYLES: list[tuple[str, str, tuple[float, ...]]] = [
@@ -24,14 +25,14 @@ MOST = 8  # attacks in one chart; more lines cannot be told apart
 
 @dataclass(frozen=True)
 class Series:
-    """A line of the charts and its sign in the legend."""
+    """Line of the charts and its sign in the legend."""
 
-    key: str  # "worst" or "attack-0"
+    key: str  # "worst", "certified" or "attack-0"
     title: str
     colour: str  # role, see the stylesheet
-    marker: str
-    path: str
-    dashes: tuple[float, ...]
+    marker: str  # of matplotlib; "" for none
+    path: str  # the same marker as SVG
+    dashes: tuple[float, ...]  # in line widths; none for a whole line
     curve: list[EpsPoint]
     distances: list[float | None]  # one a judged sample; 0 where it was wrong before
     kind: str = ""
@@ -41,11 +42,12 @@ class Series:
 
     @property
     def dash_array(self) -> str:
+        """Dashes as SVG writes them, for a line of width 2."""
         return " ".join(f"{2 * dash:g}" for dash in self.dashes)
 
 
 def series_of(record: AuditRecord) -> list[Series]:
-    """The worst case and every attack of it; a single attack is the worst case, and drawn once."""
+    """Give the worst case and every attack of it a line; a single attack is the worst case, and drawn once."""
     s = record.samples
     wrong = [label != seen for label, seen in zip(s.labels, s.predictions, strict=True)]
     places, order = bounded(record), ranked(record)
@@ -54,7 +56,18 @@ def series_of(record: AuditRecord) -> list[Series]:
     controls = [place for place in places if place not in order]
     series = []
     if len(places) > 1:
-        series.append(Series("worst", "Worst case", "ink", "", "", (), record.worst_case, s.distances))
+        series.append(
+            Series(
+                key="worst",
+                title="Worst case",
+                colour="ink",
+                marker="",
+                path="",
+                dashes=(),
+                curve=record.worst_case,
+                distances=s.distances,
+            )
+        )
     for place in places:
         attack = record.attacks[place]
         if attack.control:
@@ -67,25 +80,47 @@ def series_of(record: AuditRecord) -> list[Series]:
         queries = attack.parameters.get("queries")
         series.append(
             Series(
-                f"attack-{place}",
-                wording.clean(attack.title, 60),
-                colour,
-                marker,
-                path,
-                dashes,
-                attack.curve,
-                [0.0 if wrong[k] else attack.distances[k] for k in range(attack.judged)],
-                attack.kind,
-                attack.control,
-                [column[: attack.judged] for column in attack.arrived],
-                queries if isinstance(queries, int) else 0,
+                key=f"attack-{place}",
+                title=wording.clean(attack.title, 60),
+                colour=colour,
+                marker=marker,
+                path=path,
+                dashes=dashes,
+                curve=attack.curve,
+                distances=[0.0 if wrong[k] else attack.distances[k] for k in range(attack.judged)],
+                kind=attack.kind,
+                control=attack.control,
+                arrived=[column[: attack.judged] for column in attack.arrived],
+                budget=queries if isinstance(queries, int) else 0,
             )
         )
     return series
 
 
-def chosen(record: AuditRecord, series: list[Series]) -> tuple[list[Series], str]:
-    """As many lines as one chart can hold, the strongest attacks first to stay, and a note of what is left out."""
+def certified_series(record: AuditRecord) -> Series | None:
+    """Give certified accuracy a line; None where nothing was certified."""
+    found = record.certified
+    if found is None:
+        return None
+    points = [
+        EpsPoint(point.eps, point.text, rate, point.success, 0)
+        for point, rate in zip(record.worst_case, found.curve, strict=False)
+    ]
+    cross = "M-4-2.6L-2.6-4L0-1.4L2.6-4L4-2.6L1.4 0L4 2.6L2.6 4L0 1.4L-2.6 4L-4 2.6L-1.4 0Z"
+    return Series(
+        key="certified",
+        title=f"Certified ({wording.clean(found.title, 40)})",
+        colour="ink",
+        marker="X",
+        path=cross,
+        dashes=(2, 1.5),
+        curve=points,
+        distances=[],
+    )
+
+
+def select_lines(record: AuditRecord, series: list[Series]) -> tuple[list[Series], str]:
+    """Select as many lines as one chart can hold, the strongest attacks first; a note tells of those left out."""
     attacks = [line for line in series if line.key != "worst" and not line.control]
     order = {f"attack-{place}": rank for rank, place in enumerate(ranked(record))}
     kept = {line.key for line in sorted(attacks, key=lambda line: order[line.key])[:MOST]}

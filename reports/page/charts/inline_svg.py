@@ -1,4 +1,4 @@
-"""matplotlib's SVG made fit to stand in a page with a strict content security policy."""
+"""Inline SVG: matplotlib's drawing made fit to stand in a page with a strict content security policy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DROPPED = {"font-family", "font-style", "font-variant", "font-weight", "font-st
 
 
 def to_inline(drawn: bytes, key: str, title: str, description: str) -> str:
-    """The drawing as an `<svg>` element: no style, nothing from outside, ids that begin with `key`."""
+    """Turn a drawing into an `<svg>` element: no style, nothing from outside, ids that begin with `key`."""
     root = ElementTree.fromstring(drawn)
     for parent in list(root.iter()):
         for child in list(parent):

@@ -1,4 +1,4 @@
-"""A chart as inline SVG: matplotlib draws it in two shapes, the page's stylesheet gives its colours.
+"""Drawing of a chart as inline SVG: matplotlib draws it in two shapes, the page's stylesheet gives its colours.
 
 The page's content security policy forbids style attributes, so every declaration becomes a presentation
 attribute, and every colour a class which the stylesheet fills in for light, dark and print.
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .inline_svg import ROLES, to_inline
 from .series import Series
-from .svg import ROLES, to_inline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ _POINTS = 12.0
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart in two shapes; the stylesheet shows the one that fits."""
+    """Chart in two shapes; the stylesheet shows the one that fits."""
 
     key: str
     title: str
@@ -34,8 +34,8 @@ class Chart:
     note: str = ""
 
 
-def look(line: Series) -> dict[str, Any]:
-    """How matplotlib draws a line."""
+def line_style(line: Series) -> dict[str, Any]:
+    """Describe a line to matplotlib, as the keywords of `plot`."""
     worst = line.key == "worst"
     return {
         "color": ROLES[line.colour],
@@ -48,21 +48,27 @@ def look(line: Series) -> dict[str, Any]:
     }
 
 
-def chart(key: str, title: str, description: str, draw: Draw, lines: list[Series], note: str, panels: int = 1) -> Chart:
-    """The chart in both shapes; `panels` side by side in the wide one, under each other in the narrow one."""
-    wide = _svg(f"{key}-wide", title, description, (10.0, 4.3 if panels == 1 else 3.8), draw, panels, True)
-    height = 4.2 if panels == 1 else 3.1 * panels
-    narrow = _svg(f"{key}-narrow", title, description, (4.9, height), draw, panels, False)
-    return Chart(key, title, description, wide, narrow, lines, note)
+def chart(
+    key: str, title: str, description: str, draw: Draw, *, lines: list[Series], note: str, panels: int = 1
+) -> Chart:
+    """Draw a chart in both shapes; `panels` side by side in the wide one, under each other in the narrow one."""
+    sizes = {"wide": (10.0, 4.3 if panels == 1 else 3.8), "narrow": (4.9, 4.2 if panels == 1 else 3.1 * panels)}
+    shapes = {}
+    for shape, size in sizes.items():
+        drawn = _svg(f"{key}-{shape}", size, draw, panels, wide=shape == "wide")
+        shapes[shape] = to_inline(drawn, f"{key}-{shape}", title, description)
+    wide, narrow = shapes["wide"], shapes["narrow"]
+    return Chart(key=key, title=title, description=description, wide=wide, narrow=narrow, series=lines, note=note)
 
 
-def _svg(key: str, title: str, description: str, size: tuple[float, float], draw: Draw, panels: int, wide: bool) -> str:
+def _svg(salt: str, size: tuple[float, float], draw: Draw, panels: int, *, wide: bool) -> bytes:
+    """Let matplotlib draw; ids in the SVG follow from `salt` and the content, `size` is in inches."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     settings: Any = {
-        "svg.hashsalt": key,
+        "svg.hashsalt": salt,
         "svg.fonttype": "none",
         "text.parse_math": False,
         "font.family": "DejaVu Sans",  # comes with matplotlib; the page's own font is narrower
@@ -96,4 +102,4 @@ def _svg(key: str, title: str, description: str, size: tuple[float, float], draw
             axes.tick_params(axis="x", length=4)
         out = io.BytesIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return to_inline(out.getvalue(), key, title, description)
+    return out.getvalue()

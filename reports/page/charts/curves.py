@@ -1,4 +1,4 @@
-"""The curves: robust accuracy over ε, over the size of the change, and over queries."""
+"""Curves: robust accuracy over ε, over the size of the change, and over queries."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..record.audit_record import AuditRecord
-from . import wording
-from .certified_section import certified_series
-from .drawing import Chart, chart, look
-from .series import Series, chosen
-from .svg import ROLES
-from .tables import spaced
+from ...record.audit_record import AuditRecord
+from .. import wording
+from ..tables import spaced
+from .drawing import Chart, chart, line_style
+from .inline_svg import ROLES
+from .series import Series, certified_series, select_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,9 +21,9 @@ _MOST_PANELS = 3
 
 
 def robust_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
-    """Robust accuracy over ε with 95 % intervals; None where there is no ε or nothing was judged."""
+    """Draw robust accuracy over ε with 95 % intervals; None where there is no ε or nothing was judged."""
     clean = record.clean.value
-    drawn, note = chosen(record, [s for s in series if any(point.robust.total for point in s.curve)])
+    drawn, note = select_lines(record, [s for s in series if any(point.robust.total for point in s.curve)])
     certain = certified_series(record)
     if certain is not None and any(point.robust.total for point in certain.curve):
         drawn = [*drawn, certain]
@@ -38,7 +37,7 @@ def robust_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
         # Side by side, so that intervals do not cover each other.
         step = largest * min(0.006 if wide else 0.012, 0.04 / len(drawn))
         if certain is not None:
-            _between(axes, record, certain)
+            _band(axes, record, certain)
         for i, line in enumerate(drawn):
             shift = (i - (len(drawn) - 1) / 2) * step
             points = [p for p in line.curve if p.robust.total]
@@ -46,7 +45,7 @@ def robust_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
             axes.plot(
                 [0, *x],
                 [clean, *(p.robust.value or 0.0 for p in points)],
-                **look(line),
+                **line_style(line),
                 markevery=slice(1, None),
             )
             if len(drawn) <= 5 or line.key == "worst":
@@ -54,7 +53,7 @@ def robust_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
                 axes.vlines(x, low, high, color=ROLES[line.colour], linewidth=1.1)
         axes.plot([0], [clean], marker="D", color=ROLES["ink"], markersize=6, linestyle="none", clip_on=False)
         axes.set_xlim(-0.02 * largest, 1.05 * largest)
-        ticks = _apart([0.0, *record.eps], 0.085 if wide else 0.17)
+        ticks = legible_ticks([0.0, *record.eps], 0.085 if wide else 0.17)
         axes.set_xticks(ticks, ["0", *(texts[tick] for tick in ticks[1:])])
         axes.set_xlabel(f"ε ({wording.NORMS[record.norm]})")
 
@@ -64,11 +63,11 @@ def robust_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
         f"{first.title} at ε = {texts[last.eps]}: {wording.share(last.robust)}, "
         f"95 % interval {wording.interval(last.robust)}. The table below has every figure."
     )
-    return chart("robust", "Robust accuracy over ε", description, draw, drawn, note)
+    return chart("robust", "Robust accuracy over ε", description, draw, lines=drawn, note=note)
 
 
-def _between(axes: Axes, record: AuditRecord, certain: Series) -> None:
-    """The band in which true robust accuracy lies: above what is certain, below what the attacks left."""
+def _band(axes: Axes, record: AuditRecord, certain: Series) -> None:
+    """Fill the band in which true robust accuracy lies: above what is certain, below what the attacks left."""
     pairs = [pair for pair in zip(record.worst_case, certain.curve, strict=False) if pair[0].robust.total]
     x = [0.0, *(point.eps for point, _ in pairs)]
     top, bottom = (
@@ -78,14 +77,14 @@ def _between(axes: Axes, record: AuditRecord, certain: Series) -> None:
 
 
 def distortion_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
-    """Robust accuracy over the size of the change; None where nothing broke.
+    """Draw robust accuracy over the size of the change; None where nothing broke.
 
     Attacks that search the smallest change, beside the worst case over all attacks and the controls; without any
     of them, all attacks.
     """
     minimum = any(s.kind == "minimum" and not s.control for s in series)
     asked = [s for s in series if s.key == "worst" or s.kind == "minimum" or s.control or not minimum]
-    drawn, note = chosen(record, [s for s in asked if any(s.distances)])
+    drawn, note = select_lines(record, [s for s in asked if any(s.distances)])
     found = [d for s in drawn for d in s.distances if d]
     if not found:
         return None
@@ -99,11 +98,11 @@ def distortion_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
         right = largest * (1.3 if logarithmic else 1.05)
         for line in drawn:
             before = sum(d == 0 for d in line.distances) / len(line.distances)
-            x, y = _steps([d for d in line.distances if d], len(line.distances))
+            x, y = cumulative([d for d in line.distances if d], len(line.distances))
             x = [left, *(v * scale for v in x), right]
             y = [1 - before, *(1 - before - share for share in y)]
             every = max(1, len(x) // (10 if wide else 6))
-            axes.step(x, [*y, y[-1]], where="post", **look(line), markevery=slice(1, -1, every))
+            axes.step(x, [*y, y[-1]], where="post", **line_style(line), markevery=slice(1, -1, every))
         axes.set_xlim(left, right)
         if logarithmic:
             _logarithmic(axes)
@@ -114,12 +113,12 @@ def distortion_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
     half = "" if median is None else f" The median of the worst case is {wording.distance(median, record.norm)}."
     description = f"Share of samples still right once each may be changed by so much, for each attack.{half}"
     title = "Robust accuracy over the size of the change"
-    return chart("distortion", title, description + " The table below has quantiles.", draw, drawn, note)
+    return chart("distortion", title, description + " The table below has quantiles.", draw, lines=drawn, note=note)
 
 
 def queries_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
-    """Robust accuracy over the queries of black-box attacks, a panel for each ε or for three of them."""
-    drawn, note = chosen(record, [s for s in series if s.arrived and s.distances])
+    """Draw robust accuracy over the queries of black-box attacks, a panel for each ε or for three of them."""
+    drawn, note = select_lines(record, [s for s in series if s.arrived and s.distances])
     if not drawn:
         return None
     grid = range(len(record.eps))
@@ -132,11 +131,11 @@ def queries_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
             for line in drawn:
                 total = len(line.distances)
                 before = sum(d == 0 for d in line.distances) / total
-                x, y = _steps([float(max(1, q)) for q in line.arrived[k] if q is not None], total)
+                x, y = cumulative([float(max(1, q)) for q in line.arrived[k] if q is not None], total)
                 ends = [1 - before, *(1 - before - share for share in y)]
                 every = max(1, (len(x) + 2) // (5 if len(shown) > 1 else 10))
                 x, ends = [1.0, *x, float(most)], [*ends, ends[-1]]
-                axes.step(x, ends, where="post", **look(line), markevery=slice(1, None, every))
+                axes.step(x, ends, where="post", **line_style(line), markevery=slice(1, None, every))
             axes.set_xlim(1, most * 1.15)
             _logarithmic(axes)
             axes.set_title(f"ε = {texts[k]}")
@@ -148,7 +147,8 @@ def queries_chart(record: AuditRecord, series: list[Series]) -> Chart | None:
         f"Share of samples still right once so many queries were spent on each. In the end, at ε = {texts[-1]}: "
         f"{', '.join(ends)}."
     )
-    return chart("queries", "Robust accuracy over queries", description, draw, drawn, note, len(shown))
+    title = "Robust accuracy over queries"
+    return chart("queries", title, description, draw, lines=drawn, note=note, panels=len(shown))
 
 
 def _logarithmic(axes: Axes) -> None:
@@ -162,7 +162,11 @@ def _logarithmic(axes: Axes) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _steps(found: list[float], total: int) -> tuple[list[float], list[float]]:
+def cumulative(found: list[float], total: int) -> tuple[list[float], list[float]]:
+    """Compute the cumulative distribution of `found` over `total` samples: where it steps, and to which share.
+
+    At most about 400 points; the last stays.
+    """
     found = sorted(found)
     last = {value: (i + 1) / total for i, value in enumerate(found)}  # the highest rank among equals
     steps = list(last.items())
@@ -171,8 +175,13 @@ def _steps(found: list[float], total: int) -> tuple[list[float], list[float]]:
     return [x for x, _ in kept], [y for _, y in kept]
 
 
-def _apart(values: Sequence[float], gap: float) -> list[float]:
-    """Those values whose labels have room: the first, the last, and between them what stays `gap` apart."""
+def legible_ticks(values: Sequence[float], gap: float) -> list[float]:
+    """Select the values whose labels have room: the first, the last, and between them what stays `gap` apart.
+
+    Args:
+        values: ascending, at least two.
+        gap: as a share of their range.
+    """
     kept = [values[0]]
     span = values[-1] - values[0]
     for value in values[1:-1]:

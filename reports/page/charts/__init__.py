@@ -1,0 +1,1 @@
+"""Charts of the page: their lines, the curves drawn of them, and the drawing as inline SVG."""
