@@ -12,13 +12,13 @@ CHEAP = {
     **dict.fromkeys(("bim", "mifgsm"), "steps=6"),
     "pgd": "steps=10,restarts=2",
     "apgd": "steps=10,restarts=2",
-    "square": "queries=200,restarts=2",
-    **dict.fromkeys(("simba", "boundary"), "queries=200"),
-    "hopskipjump": "queries=300",
-    "nes": "queries=310",
-    "autoattack": "steps=10,queries=100",
+    "square": "queries=60,restarts=2",
+    **dict.fromkeys(("simba", "boundary"), "queries=100"),
+    "hopskipjump": "queries=200",
+    "nes": "queries=156",
+    "autoattack": "steps=6,queries=40",
     "deepfool": "steps=20",
-    "fab": "steps=10,restarts=2,targets=4",
+    "fab": "steps=6,restarts=2,targets=3",
     "lbfgs": "steps=6,searches=4,candidates=3",
     "universal": "epochs=3,batch=8",
     "patch": "epochs=3,batch=8",
@@ -145,7 +145,7 @@ def _presets(sizes: Sizes) -> Iterator[Case]:
     for preset in PRESETS:
         for norm in NORMS:
             model = "lenet-mnist-pgd" if norm == "linf" else "lenet-mnist"
-            options = sizes.digit_options(model, norm, 0.5)
+            options = sizes.digit_options(model, norm, 0.25)
             yield Case(f"preset {preset} {norm}", "audit", (*options, "--preset", preset))
 
 

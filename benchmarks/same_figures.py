@@ -220,7 +220,7 @@ def rows(given: argparse.Namespace, sides: tuple[Checkout, Checkout], folder: Pa
     files.mkdir()
     for side in sides:
         side.check(folder)
-    sizes = Sizes(given.samples, max(2, given.samples * 5 // 16))
+    sizes = Sizes(given.samples, max(2, given.samples // 3))
     wanted = [
         case for case in cases(sides[0].listed(folder), sizes) if not given.only or fnmatchcase(case.name, given.only)
     ]
@@ -238,7 +238,7 @@ def main() -> None:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--only", help="names of audits, with * and ?")
-    parser.add_argument("--samples", type=int, default=16, help="digits of an audit; of photographs 5 of 16 as many")
+    parser.add_argument("--samples", type=int, default=12, help="digits of an audit; of photographs a third as many")
     parser.add_argument("--keep", type=Path, help="a folder for OLD's reports, used again while its commit is the same")
     parser.add_argument("--ignore", action="append", default=[], help="a path such as checks.remedy, with * and ?")
     parser.add_argument("--jobs", type=int, default=1, help="audits at a time")
