@@ -68,7 +68,7 @@ PRESETS = ("quick", "standard", "autoattack", "thorough")
 AIMED = {  # attacks that can have a target
     "linf": ("fgsm", "pgd", "apgd", "square", "nes", "fmn", "universal"),
     "l2": ("lbfgs", "cw", "ddn", "fmn", "hopskipjump", "boundary", "autoattack"),
-    "l1": ("ead", "apgd", "fab"),
+    "l1": ("ead:steps=10,searches=2", "apgd", "fab:steps=6"),
 }
 
 
@@ -150,8 +150,9 @@ def _presets(sizes: Sizes) -> Iterator[Case]:
 
 
 def _files(sizes: Sizes) -> Iterator[Case]:
-    for fault in ("cold", "quantised", "noisy"):
-        options = (*sizes.digit_options(f"{fault}.pt", "linf", 0.5), "--data", "mnist-samples")
+    for fault in ("cold", "quantised"):
+        subject = sizes.digit_options(f"{fault}.pt", "linf", 0.25)
+        options = (*subject, "--config", "small.toml", "--data", "mnist-samples")
         yield Case(f"adapt {fault}", "audit", (*options, "--adapt", *_attacks(("pgd",), CHEAP)), files=True)
     options = (*sizes.digit_options("lenet.pt", "l2"), "--arch", "lenet5", "--data", "noise.npz")
     yield Case("state dict, arrays", "audit", options + _attacks(("pgd", "deepfool"), CHEAP), files=True)
