@@ -115,6 +115,7 @@ def cases(listed: dict[str, tuple[str, ...]], sizes: Sizes) -> Iterator[Case]:
         yield Case(f"efficientnet-lite0 {norm}", "audit", options + _attacks(_named(listed, norm), CHEAPER))
     options = sizes.photograph_options("linf")
     yield Case("efficientnet-lite0 free", "audit", options + _attacks(_free(listed), CHEAPER))
+    options = sizes.photograph_options("l2")
     aimed = _attacks(("pgd", "lbfgs"), CHEAPER)
     yield Case("efficientnet-lite0 targeted", "audit", (*options, "--target", "goldfish", *aimed))
     yield from _presets(sizes)
