@@ -52,7 +52,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         for path in (ROOT / where).rglob("*.py")
     }
     folder = ROOT / "reports" / "page" / "templates"
-    templates = {f"robustkit/reports/page/templates/{path.name}" for path in folder.iterdir()}
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    templates = {f"robustkit/reports/page/templates/{path.relative_to(folder).as_posix()}" for path in files}
     assert len(templates) >= 2
     assert sources | templates | DATA <= names
     extra = {name for name in names - sources - templates - DATA if ".dist-info/" not in name}
