@@ -231,7 +231,7 @@ class _Run:
             self._enter(f"certifying by {certifier.title}", len(self.ledger) + row)
             part = slice(row, row + 1)
             seen = certifier.certify(x[part], y[part], ids[part])
-            predicted = torch.where(seen.silent, self.plan.model.num_classes, seen.predicted)
+            predicted = torch.where(seen.abstained, self.plan.model.num_classes, seen.predicted)
             rows.append((seen.confidence, predicted, torch.where(predicted == y[part], seen.radius, torch.nan)))
         confidence, predicted, radius = (torch.cat(column) for column in zip(*rows, strict=True))
         self.ledger.radii.extend(radius.tolist())

@@ -57,10 +57,10 @@ def judge(
         confidence, predicted = answered(model.logits(points))
         wrong = predicted != rows.y
     else:
-        seen = certifier.judge(points, rows.ids)
+        seen = certifier.predict(points, rows.ids)
         confidence, predicted = seen.confidence, seen.predicted
-        found.undecided += int(seen.silent.sum())
-        wrong = (predicted != rows.y) & ~seen.silent
+        found.undecided += int(seen.abstained.sum())
+        wrong = (predicted != rows.y) & ~seen.abstained
     there = wrong if rows.targets is None else predicted == rows.targets
     fresh = (wrong & ~found.broken.to(left.device)[left]).nonzero().squeeze(1)
     place = left[fresh].cpu()
