@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, norm
 from torch import Tensor, nn
@@ -48,6 +48,7 @@ def certifier(net: nn.Module, how: Smoothing, seed: int = 0, rows: int = 256) ->
     share=st.floats(0, 1),
     alpha=st.sampled_from([1e-6, 0.001, 0.05, 0.3]),
 )
+@settings(deadline=None)
 def test_the_lower_bound_is_scipys(n: int, share: float, alpha: float) -> None:
     k = round(share * n)
     theirs = binomtest(k, n, alternative="greater").proportion_ci(1 - alpha, method="exact").low
