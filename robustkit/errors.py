@@ -1,4 +1,4 @@
-"""What goes wrong, in one sentence each that says how to mend it."""
+"""Errors, each with one sentence that says what is wrong and how to mend it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is installed: one package, with its templates and weights."""
+"""The wheel installs one package, with its templates and weights."""
 
 from __future__ import annotations
 

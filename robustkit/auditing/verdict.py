@@ -106,10 +106,10 @@ class Judge:
             confidence, predicted = answered(self.model.logits(points))
             wrong = predicted != rows.y
         else:
-            seen = self.certifier.judge(points, rows.ids)
+            seen = self.certifier.predict(points, rows.ids)
             confidence, predicted = seen.confidence, seen.predicted
-            undecided = int(seen.silent.sum())
-            wrong = (predicted != rows.y) & ~seen.silent
+            undecided = int(seen.abstained.sum())
+            wrong = (predicted != rows.y) & ~seen.abstained
         return Verdict(
             wrong=wrong,
             reached=wrong if rows.targets is None else predicted == rows.targets,

@@ -113,7 +113,7 @@ class Worker:
             self.progress.enter(f"certifying by {certifier.title}", done + row)
             part = slice(row, row + 1)
             seen = certifier.certify(x[part], y[part], batch.ids[part])
-            predicted = torch.where(seen.silent, model.num_classes, seen.predicted)
+            predicted = torch.where(seen.abstained, model.num_classes, seen.predicted)
             rows.append((seen.confidence, predicted, torch.where(predicted == y[part], seen.radius, torch.nan)))
         confidence, predicted, radius = (torch.cat(column) for column in zip(*rows, strict=True))
         return confidence, predicted, radius

@@ -13,7 +13,7 @@ from robustkit.attacks.core.goal import answered
 from robustkit.attacks.core.validation import check_choice, check_count
 from robustkit.attacks.geometry import norms
 from robustkit.attacks.model.classifier import Classifier
-from robustkit.certification.certifier import Certifier, Judged, Parameters
+from robustkit.certification.certifier import Certifier, Parameters, Prediction
 from robustkit.certification.graph import read_graph
 from robustkit.certification.propagate import Reach
 from robustkit.errors import ModelError
@@ -56,7 +56,7 @@ class Bounds:
         check_count("halvings", self.halvings, 0)
 
     def margins(self, model: Classifier, x: Tensor, y: Tensor, eps: float) -> Tensor:
-        """Below which the margin of y [B] does not fall anywhere within eps of x [B, C, H, W], double [B].
+        """Lower bounds, double [B], of the margins of y [B] anywhere within eps of x [B, C, H, W].
 
         Raises:
             ModelError: a network that no bounds are known for.
@@ -77,12 +77,12 @@ def _margin(reach: Reach, label: int, linear: bool) -> Tensor:
 
 
 class BoundsCertifier(Certifier):
-    """Certifies the network itself; the answers are its own."""
+    """Bounds as a certifier: of the network itself, whose own predictions they are."""
 
     exact: ClassVar[bool] = True
 
     def __init__(self, model: Classifier, how: Bounds, grid: Sequence[float]) -> None:
-        """ModelError where no bounds are known for the network; `grid` are the ε asked for, ascending."""
+        """Read the network, ModelError where no bounds are known for it; `grid` are the ε asked for, ascending."""
         self.model, self.how, self.grid = model, how, tuple(grid)
         self.steps = read_graph(model)
         self.name = how.method
@@ -92,12 +92,12 @@ class BoundsCertifier(Certifier):
     def parameters(self) -> Parameters:
         return {"halvings": self.how.halvings}
 
-    def judge(self, x: Tensor, ids: Tensor) -> Judged:
-        return _judged(self.model.logits(x))
+    def predict(self, x: Tensor, ids: Tensor) -> Prediction:
+        return _prediction(self.model.logits(x))
 
-    def certify(self, x: Tensor, y: Tensor, ids: Tensor) -> Judged:
+    def certify(self, x: Tensor, y: Tensor, ids: Tensor) -> Prediction:
         logits = self.model.logits(x)
-        found = _judged(logits)
+        found = _prediction(logits)
         for row in (found.predicted == y).nonzero().squeeze(1).tolist():
             scale = float(logits[row].abs().max())
             self._check(x[row], logits[row], scale)
@@ -139,7 +139,7 @@ class BoundsCertifier(Certifier):
             raise ModelError("the network does not answer as its trace says: bounds cannot be trusted on it")
 
 
-def _judged(logits: Tensor) -> Judged:
+def _prediction(logits: Tensor) -> Prediction:
     confidence, predicted = answered(logits)
     radius = torch.full_like(confidence, torch.nan, dtype=torch.float64)
-    return Judged(predicted, torch.zeros_like(predicted, dtype=torch.bool), confidence, radius)
+    return Prediction(predicted, torch.zeros_like(predicted, dtype=torch.bool), confidence, radius)

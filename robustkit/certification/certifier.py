@@ -1,4 +1,4 @@
-"""What every certificate is: an answer, and a radius within which no change of the picture can alter it."""
+"""Certificates: a prediction, and a radius within which no change of the picture can alter it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Parameters = dict[str, int | float | str | bool | None]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What is said of B pictures.
+class Prediction:
+    """Predictions for B pictures, with their certified radii.
 
     Args:
-        predicted: int64 [B], the class; the likeliest where there is no answer.
-        silent: bool [B], without an answer.
+        predicted: int64 [B], the class; the likeliest where the classifier abstains.
+        abstained: bool [B], it gives no class.
         confidence: [B], in that class.
-        radius: [B], within which it is certain; NaN without an answer, or where nobody asked.
+        radius: [B], within which it is certain; NaN where it abstains, or where none was asked for.
     """
 
     predicted: Tensor
-    silent: Tensor
+    abstained: Tensor
     confidence: Tensor
     radius: Tensor
 
 
 class Certifier(ABC):
-    """One way to certify the answers about pictures [B, C, H, W] in [0,1]."""
+    """One way to certify predictions for pictures [B, C, H, W] in [0,1]."""
 
     exact: ClassVar[bool]  # never wrong, rather than wrong with a probability that it states
 
@@ -42,13 +42,13 @@ class Certifier(ABC):
     model: Classifier  # the network that is asked
 
     @abstractmethod
-    def certify(self, x: Tensor, y: Tensor, ids: Tensor) -> Judged:
-        """The answers, and how far those that agree with y [B] hold; a row's depends on its sample's id alone."""
+    def certify(self, x: Tensor, y: Tensor, ids: Tensor) -> Prediction:
+        """Predict, with radii where the prediction is y [B]; a row's depends on its sample's id alone."""
 
     @abstractmethod
-    def judge(self, x: Tensor, ids: Tensor) -> Judged:
-        """The answers alone, of the classifier that the certificate is about."""
+    def predict(self, x: Tensor, ids: Tensor) -> Prediction:
+        """Predict without radii, by the classifier that the certificate is about."""
 
     @abstractmethod
     def parameters(self) -> Parameters:
-        """What a report says of how it was done."""
+        """The settings that a report shows."""

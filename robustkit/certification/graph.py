@@ -94,7 +94,7 @@ def read_graph(model: Classifier) -> list[Step]:
 
 
 class _Reader:
-    """Goes through the nodes of a trace."""
+    """Reader of the nodes of a trace."""
 
     def __init__(self, traced: fx.GraphModule) -> None:
         self.traced = traced

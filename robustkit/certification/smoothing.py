@@ -1,4 +1,4 @@
-"""Randomised smoothing: what a classifier says of most noisy copies of a picture, and how far that is certain."""
+"""Randomised smoothing: the class that a network gives most noisy copies of a picture, with a certified radius."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from robustkit.attacks.core.random_draws import row_generator
 from robustkit.attacks.core.validation import check_count, check_positive, is_number, require
 from robustkit.attacks.model.classifier import Classifier
-from robustkit.certification.certifier import Certifier, Judged, Parameters
+from robustkit.certification.certifier import Certifier, Parameters, Prediction
 from robustkit.models.load import LoadedModel, ModelSource
 from robustkit.models.memory import HalvingBatch
 
 _BLOCK = 200_000  # noise values drawn at once, about: fixed, so that a row's draws do not depend on the batch
-_JUDGED = 1000  # draws for an attacked point at most: it needs no radius
+_PREDICT = 1000  # draws for an attacked point at most: it needs no radius
 _SELECT, _ESTIMATE, _SURROGATE = 71, 72, 73  # streams of noise
 _Row = tuple[int, bool, float, float]  # class, without an answer, confidence, radius
 
@@ -77,7 +77,7 @@ class Smoothing:
         )
 
     def radius(self, successes: int) -> float | None:
-        """Within which a class holds that so many of the draws gave; None where they establish no majority."""
+        """Certified radius of a class that so many of the draws gave; None where they establish no majority."""
         from scipy.stats import norm
 
         least = clopper_pearson(successes, self.draws, self.alpha)
@@ -139,14 +139,14 @@ class SmoothingCertifier(Certifier):
     def parameters(self) -> Parameters:
         return dataclasses.asdict(self.how)
 
-    def certify(self, x: Tensor, y: Tensor, ids: Tensor) -> Judged:
-        return _judged([self._certified(row, int(sample)) for row, sample in zip(x, ids, strict=True)], x.device)
+    def certify(self, x: Tensor, y: Tensor, ids: Tensor) -> Prediction:
+        return _prediction([self._certified(row, int(sample)) for row, sample in zip(x, ids, strict=True)], x.device)
 
-    def judge(self, x: Tensor, ids: Tensor) -> Judged:
-        return _judged([self._predicted(row, int(sample)) for row, sample in zip(x, ids, strict=True)], x.device)
+    def predict(self, x: Tensor, ids: Tensor) -> Prediction:
+        return _prediction([self._predicted(row, int(sample)) for row, sample in zip(x, ids, strict=True)], x.device)
 
     def votes(self, x: Tensor, sample: int, draws: int, stream: int = _ESTIMATE) -> Tensor:
-        """How often the network gives each class, int64 [K] on the CPU, for a picture [C, H, W] and noise."""
+        """Counts of the classes that the network gives noisy copies of a picture [C, H, W]: int64 [K] on the CPU."""
         generator = row_generator(self.seed, sample, stream)
         total: Tensor | None = None
         for noise in _noise(x.shape, draws, generator):
@@ -170,7 +170,7 @@ class SmoothingCertifier(Certifier):
     def _predicted(self, x: Tensor, sample: int) -> _Row:
         from scipy.stats import binomtest
 
-        draws = min(self.how.draws, _JUDGED)
+        draws = min(self.how.draws, _PREDICT)
         counts, classes = self.votes(x, sample, draws).topk(2)
         most, next_most = counts.tolist()
         unsure = binomtest(most, most + next_most, 0.5).pvalue > self.how.alpha
@@ -184,9 +184,9 @@ def _noise(shape: torch.Size, draws: int, generator: torch.Generator) -> Iterato
         yield torch.randn(block, *shape, generator=generator)[: draws - done]
 
 
-def _judged(rows: list[_Row], device: torch.device) -> Judged:
+def _prediction(rows: list[_Row], device: torch.device) -> Prediction:
     kinds = (torch.int64, torch.bool, torch.float64, torch.float64)
     columns = zip(*rows, strict=True) if rows else ((), (), (), ())
-    return Judged(
+    return Prediction(
         *(torch.tensor(column, dtype=kind, device=device) for column, kind in zip(columns, kinds, strict=True))
     )

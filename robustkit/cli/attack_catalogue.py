@@ -1,4 +1,4 @@
-"""What the command line tells of an attack, and a file of it for our own: torch, which the attacks need, takes two
+"""Catalogue of the attacks for the command line, with a file of our own ones: torch, which the attacks need, takes two
 seconds to import, and a list of names should not.
 
     python -m robustkit.cli.attack_catalogue
@@ -74,7 +74,7 @@ def catalogue() -> dict[str, Entry]:
 
 
 def current() -> str:
-    """What the file should hold."""
+    """The text that the file should hold, from the classes of today."""
     from robustkit.attacks.registry import ATTACKS
 
     rows = [dataclasses.asdict(entry_of(kind)) for kind in ATTACKS.values()]

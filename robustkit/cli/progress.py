@@ -45,7 +45,7 @@ def _bar() -> Iterator[Watch]:
 
 
 class _Lines:
-    """A line when something begins for the first time, and one every ten seconds."""
+    """Lines for a log: one when a stage begins for the first time, and one every ten seconds."""
 
     def __init__(self) -> None:
         self.started = self.last = time.monotonic()

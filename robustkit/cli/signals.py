@@ -23,7 +23,7 @@ def handled(*numbers: int, handler: Any) -> Iterator[None]:
 
 
 class Interrupt:
-    """Raises KeyboardInterrupt, but not twice within a second: an impatient second Ctrl-C would spoil the record."""
+    """A handler that raises KeyboardInterrupt once a second at most: a second Ctrl-C at once would spoil the record."""
 
     def __init__(self) -> None:
         self.last = -math.inf

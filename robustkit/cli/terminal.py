@@ -1,4 +1,4 @@
-"""What the command line prints: tables for people, on standard output."""
+"""Tables for people, printed on standard output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYMBOLS = {"linf": "L∞", "l2": "L2", "l1": "L1"}
 
 
 class _Console(Console):
-    """A console whose reader may go away: what the exit status says matters more than who still listens."""
+    """A console whose reader may go away, which does not change the exit status."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -28,7 +28,7 @@ class _Console(Console):
 
 
 def summarise(record: AuditRecord, out: Path) -> None:
-    """The audit in a dozen lines, and where its report lies."""
+    """Print the audit in a dozen lines, and the path of its report."""
     console = open_console()
     norm = SYMBOLS[record.norm]
     _line(console, Text(f"{record.model.title} on {record.data.title}, {norm}", style="bold"))
@@ -75,7 +75,7 @@ def summarise(record: AuditRecord, out: Path) -> None:
 
 
 def _certified(console: Console, record: AuditRecord, found: Certified) -> None:
-    """What is certain at each ε, what the attacks left, and what lies between."""
+    """Print at each ε the certified accuracy, the accuracy under attack, and the samples undecided between them."""
     settings = ", ".join(f"{key} {value}" for key, value in found.parameters.items())
     _line(console, Text(f"certified by {found.title} ({settings}):"))
     table = Table(box=None, pad_edge=False)
@@ -89,12 +89,12 @@ def _certified(console: Console, record: AuditRecord, found: Certified) -> None:
         figures = f"median {radius.median:.4g}, largest {radius.max:.4g}"
         _line(console, Text(f"certified radius in {SYMBOLS[found.norm]}, samples right before: {figures}"))
     for sample, size, distance in record.refuted:
-        what = f"sample {sample} was broken at {distance:.4g}, within its certified radius {size:.4g}"
-        _line(console, Text(what, style="bold red"))
+        refuted = f"sample {sample} was broken at {distance:.4g}, within its certified radius {size:.4g}"
+        _line(console, Text(refuted, style="bold red"))
 
 
 def _verdict(console: Console, record: AuditRecord) -> None:
-    """Whether the numbers can be trusted, and what says that they cannot."""
+    """Print the verdict on the numbers, and the checks that failed or warned."""
     if record.adapted is not None:
         _line(console, Text(adapted_sentence(record)))
     style = {"trust": "green", "with reservations": "bold yellow", "do not trust": "bold red"}.get(

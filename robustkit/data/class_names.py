@@ -1,4 +1,4 @@
-"""Which class of the model a name in the data stands for."""
+"""Match names of classes in the data with the classes of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SPLITS = {"train", "training", "val", "valid", "validation", "test", "dev"}
 
 
 class Answers(Protocol):
-    """What the data must know of a model."""
+    """Facts about a model that the labels of its data depend on."""
 
     @property
     def name(self) -> str: ...
@@ -73,7 +73,7 @@ def match_classes(names: Sequence[str], model: Answers, where: str) -> list[int]
 
 
 def is_imagenet(model: Answers) -> bool:
-    """Whether the model's labels are ImageNet's, up to one in ten that is spelled otherwise."""
+    """True where the model's labels are ImageNet's, up to one in ten that is spelled otherwise."""
     if model.labels is None or len(model.labels) != 1000:
         return False
     pairs = zip(model.labels, imagenet_labels(), strict=True)

@@ -1,4 +1,4 @@
-"""Samples one batch at a time: what every kind of data has in common."""
+"""Batches of samples, the base class of every kind of data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AHEAD = 4  # samples for each process that decodes, so that none waits for its 
 
 
 class Asks(Answers, Protocol):
-    """What the data must know of a model: its classes and the pictures it wants."""
+    """Facts about a model that its data depend on: its classes and the pictures it takes."""
 
     @property
     def preprocess(self) -> Preprocess: ...
@@ -73,7 +73,7 @@ class Data(ABC):
     Attributes:
         name, title: as it was asked for, and as a report shows it.
         skipped: (name, reason) of every sample that could not be read in the latest stream so far.
-        decodes: whether reading a sample is decoding a picture file.
+        decodes: true where reading a sample is decoding a picture file.
     """
 
     decodes: ClassVar[bool] = False
@@ -85,7 +85,7 @@ class Data(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many samples are listed; some may turn out to be unreadable."""
+        """Number of samples listed; some may turn out to be unreadable."""
 
     @abstractmethod
     def resolve(self, model: Asks) -> Callable[[], Iterator[Sample]]:

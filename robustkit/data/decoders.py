@@ -27,7 +27,7 @@ _START = (
 
 
 def decoder_count(device: str) -> int:
-    """How many processes are to decode for a model on such a device ("cpu", "cuda", ...).
+    """Number of processes that decode for a model on such a device ("cpu", "cuda", ...).
 
     None for one on the CPU: there the attack itself wants the cores, and a thread reads ahead of it.
     """
@@ -117,7 +117,7 @@ class _Decoder:
 
 
 def serve() -> None:
-    """What a process does: decode each file it is told, and answer with the pixels or with what is wrong."""
+    """Run a decoding process: decode each file that is asked for, and answer with its pixels or its fault."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not come between
     with suppress(EOFError, BrokenPipeError):  # the parent is gone

@@ -104,7 +104,7 @@ def folder_data(root: Path, name: str) -> FileData:
 
 
 def package_folder(package: str) -> Path:
-    """Where a package is installed, found without importing it.
+    """Folder of an installed package, found without importing it.
 
     Raises:
         DataError: not installed.

@@ -1,4 +1,4 @@
-"""From a picture file to a model's input, whatever its mode, orientation or size."""
+"""Turn a picture file into a model's input, whatever its mode, orientation or size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a picture file to 8-bit pixels of the size a model wants; without torch, so that a process for it starts at
+"""Turn a picture file into 8-bit pixels of the size a model wants; without torch, so that a process for it starts at
 once."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a picture becomes the model's input: resize the short side, crop the centre.
+    """Preprocessing of a picture: resize the short side, crop the centre.
 
     Args:
         size: (height, width) of the input, in pixels. A picture of exactly this size is used as it is.

@@ -1,4 +1,4 @@
-"""Work done ahead of whoever asks for its results."""
+"""Prefetch: the next item is made while the last one is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks by name: how to build each, the input it was trained on, and where its weights come from."""
+"""Architectures by name: the network, the input that its weights were trained on, and their address."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Architecture:
     Args:
         name, title: as it is asked for, and as a report shows it.
         make: (number of classes, height of the input, normalise as its own weights want) -> the network.
-        preprocess, mean, std: what its own weights were trained with.
+        preprocess, mean, std: those that its own weights were trained with.
         labels: names of the classes of its own weights; None if it has none of its own.
-        url: where its own weights are; None if they come with a package or do not exist.
+        url: of its own weights; None if they come with a package or do not exist.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Weights from a file into a network: nothing is executed, and whatever does not fit is named."""
+"""Load weights from a file into a network: nothing is executed, and whatever does not fit is named."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_state(file: Path, remedy: str = "save or copy it again") -> dict[str, T
 
 
 def read_pickle(file: Path | io.BytesIO, name: str = "", remedy: str = "save or copy it again") -> Any:
-    """What `torch.save` wrote, read with `weights_only=True`.
+    """Read what `torch.save` wrote, with `weights_only=True`.
 
     Raises:
         ModelError: cut short or not torch's, or a pickle that needs more than tensors.
@@ -65,7 +65,7 @@ def read_pickle(file: Path | io.BytesIO, name: str = "", remedy: str = "save or 
 
 
 def _wants(file: Path | io.BytesIO, error: Exception) -> str | None:
-    """What a refused pickle would import and call; None if it is not that which is wrong with it."""
+    """The name that a refused pickle would import and call; None if something else is wrong with it."""
     if not isinstance(error, pickle.UnpicklingError):
         return None
     named = re.search(r"GLOBAL ([\w.]+)", str(error))

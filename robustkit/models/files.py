@@ -92,7 +92,7 @@ def filled(
     Args:
         known: the architecture.
         state: the weights.
-        file: where they are from.
+        file: that they are from.
         size: (height, width) of the input, in pixels; None for the architecture's own.
         normalised: they are trained on the architecture's own normalisation.
 

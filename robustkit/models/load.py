@@ -1,4 +1,4 @@
-"""A model by its name: built-in, torchvision's or a file of yours, ready to be attacked in [0,1] pixels."""
+"""Load a model by its name: built-in, torchvision's or a file of yours, ready to be attacked in [0,1] pixels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LoadedModel(Classifier):
         num_classes: K, the length of a row of logits; 0 until the network has been tried, where nothing else says it.
         parameters: number of weights.
         digest: SHA-256 (hex) of the weights, of the whole file for TorchScript and `.pt2`.
-        prepared: what was done to it for speed; `parameters` and `digest` are those from before.
+        prepared: changes made to it for speed; `parameters` and `digest` are those from before.
     """
 
     def __init__(self, name: str, source: ModelSource, precision: str = "fp32", outputs: str = "logits") -> None:

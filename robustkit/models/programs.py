@@ -1,4 +1,4 @@
-"""Exported programs (`.pt2`) and TorchScript: read without running what is none of a network's business."""
+"""Exported programs (`.pt2`) and TorchScript: read without running any code that is no operator of a network."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Program(nn.Module):
     """A loaded program as a module that takes any batch.
 
     Args:
-        program: what was loaded.
+        program: the loaded module.
         size, channels: of its input where the file says; None where it does not.
         batch: the only batch size it is given; None if it takes any.
     """
@@ -97,7 +97,7 @@ class Program(nn.Module):
 
 
 def is_torchscript(file: Path) -> bool:
-    """Whether the file is a TorchScript archive: a zip of code and constants."""
+    """True for a TorchScript archive: a zip of code and constants."""
     if not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file) as archive:

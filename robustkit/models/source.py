@@ -1,4 +1,4 @@
-"""What a loader of models is asked for, and what it gives."""
+"""Requests to a loader of models, and the source that it returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Request:
         arch: the architecture of a state dict; None where none was named.
         size: (height, width) of the input, in pixels; None leaves the choice to the loader.
         normalised: the network is trained on its architecture's own normalisation; False where another was given.
-        device: where the network is to compute.
+        device: of the network.
     """
 
     name: str

@@ -30,14 +30,14 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # exactly: a subclass
 
 @dataclass(frozen=True)
 class Speedup:
-    """What was done to a model for speed.
+    """Changes made to a model for speed.
 
     Args:
         folded: batch norms folded into the convolution before.
         difference: largest between a logit before folding and after.
         rows: of the batch that was timed.
         seconds: of a gradient of that batch, by how it was taken; empty where nothing was timed.
-        way: how gradients are taken, such as "channels_last, bf16 gradients"; "" if nobody has decided.
+        way: precision and layout of gradients, such as "channels_last, bf16 gradients"; "" if nothing was decided.
     """
 
     folded: int = 0
@@ -118,7 +118,7 @@ def speed_up(model: Classifier, shape: tuple[int, int, int], folding: bool, prec
     Args:
         model: is changed: its net, its precision, its layout. The net that it had is left as it was.
         shape: channels, height and width of its pictures.
-        folding: whether to fold.
+        folding: fold batch norms.
         precision: "auto", "fp32" or "bf16".
 
     Raises:
@@ -189,7 +189,7 @@ def _fastest(model: Classifier, x: Tensor) -> tuple[int, dict[str, float]]:
 
 
 def _seconds(model: Classifier, x: Tensor) -> float:
-    """Of a gradient; infinite where there is none in this way."""
+    """Seconds of a gradient; infinite where there is none in this way."""
     with model.frozen():  # as in an attack, which lays the weights out once and not for each gradient
         _wait(x.device)
         began = time.perf_counter()
@@ -215,7 +215,7 @@ def _time(seconds: float) -> str:
 
 
 def computes_in_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for it; elsewhere it is emulated, many times slower than fp32."""
+    """True for a device with instructions for bf16; elsewhere it is emulated, many times slower than fp32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     tests = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))

@@ -33,7 +33,7 @@ TESTED_RADII = (0.0, 0.25, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained.
+    """Recipe of the training of one network.
 
     Args:
         eps: radius of the L∞ ball it is trained in, 0 for none; reached linearly over `warmup` epochs.
@@ -135,7 +135,7 @@ def certified(net: nn.Module, x: Tensor, y: Tensor, sigma: float) -> dict[str, f
     """Share of digits that the smoothed network gets right, and certainly so within each tested radius in L2."""
     votes = SmoothingCertifier(Classifier(net), Smoothing(sigma), seed=0, batch=HalvingBatch(256))
     seen = votes.certify(x, y, torch.arange(len(x)))
-    right = (seen.predicted == y) & ~seen.silent
+    right = (seen.predicted == y) & ~seen.abstained
     return {str(r): round(float((right & (seen.radius >= r)).float().mean()), 4) for r in TESTED_RADII}
 
 

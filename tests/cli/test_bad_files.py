@@ -88,7 +88,7 @@ def test_folders_that_will_not_do(cli: Cli, digits: Digits, tmp_path: Path, what
 
 
 class Command:
-    """What pickle runs when it reads this back."""
+    """A command that pickle runs when it reads this back."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

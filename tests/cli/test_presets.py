@@ -130,7 +130,7 @@ def test_every_attack_is_listed_with_what_it_sees_and_finds(cli: Cli) -> None:
 
 
 def listed(cli: Cli, columns: int | None, *words: str) -> str:
-    """What is told on a terminal of so many columns, or into a pipe."""
+    """The output on a terminal of so many columns, or into a pipe."""
     terminal = {"COLUMNS": str(columns), "FORCE_COLOR": "1", "TERM": "xterm"} if columns else {}
     out, _ = cli.start("attacks", *words, **terminal).communicate(timeout=600)
     plain = re.sub(r"\x1b\[[0-9;]*m", "", out)

@@ -11,6 +11,10 @@ import signal
 import sys
 from typing import NoReturn
 
+import robustkit.auditing.certified_audit
+import robustkit.auditing.comparison_files
+import robustkit.checks.doctor
+import robustkit.cli.parsing  # noqa: F401
 from robustkit.cli import main
 
 

@@ -173,7 +173,7 @@ def wait_for(process: subprocess.Popen[str], words: str) -> list[str]:
 
 
 def interrupted(process: subprocess.Popen[str], out: Path) -> AuditRecord:
-    """What a command left that a signal ended: status 3, one line, the partial report and nothing hidden."""
+    """Check what a command left that a signal ended: status 3, one line, the partial report and nothing hidden."""
     stdout, stderr = process.communicate(timeout=600)
     assert process.returncode == 3, stderr
     assert [line for line in stderr.splitlines() if not line.startswith("[")] == [

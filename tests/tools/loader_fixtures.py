@@ -1,4 +1,4 @@
-"""What the loader tests share."""
+"""Fixtures that the tests of loaders share."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def doctor(options: DoctorOptions) -> int:
 
 
 def show_checks(results: Sequence[CheckResult]) -> None:
-    """A line for each check, and under one that found something what to do."""
+    """Print a line for each check, and under one that found something its remedy."""
     from rich.text import Text
 
     from robustkit.cli.terminal import open_console

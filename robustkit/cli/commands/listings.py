@@ -1,4 +1,4 @@
-"""The commands that only tell what there is: models, data and attacks. They answer without torch where they can."""
+"""Commands that list models, data and attacks. They answer without torch where they can."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def models() -> None:
 @click.command()
 @click.argument("name", required=False)
 def attacks(name: str | None) -> None:
-    """List the attacks, or tell all about one; NAME foolbox lists those that run as foolbox:NAME."""
+    """List the attacks, or describe one; NAME foolbox lists those that run as foolbox:NAME."""
     from robustkit.cli import attack_pages
     from robustkit.cli.attack_catalogue import catalogue, entry_of
 
