@@ -152,10 +152,11 @@ class _Foreign(Attack):
     fewest: ClassVar[bool] = False  # works in L0
 
     def __post_init__(self) -> None:
+        parameters: dict[str, Any] = {**self.parameters()}
         if self.ball:
             check_norm(self)
-        if "eps" in self.parameters():
-            check_eps(self.norm, getattr(self, "eps"))  # noqa: B009
+        if "eps" in parameters:
+            check_eps(self.norm, parameters["eps"])
         for field in dataclasses.fields(self):
             if field.name not in ("norm", "eps"):
                 check_value(self._source, field.name, getattr(self, field.name), field.type)
@@ -163,7 +164,9 @@ class _Foreign(Attack):
 
     @property
     def _eps(self) -> float | None:
-        return getattr(self, "eps", None)
+        parameters: dict[str, Any] = {**self.parameters()}
+        budget: float | None = parameters.get("eps")
+        return budget
 
     @property
     def _source(self) -> str:

@@ -110,7 +110,8 @@ class Attacker:
         attack = self.tallies[place].attack
         if (place, eps) in self.fitted:
             return self.fitted[place, eps]
-        return attack if eps is None else attack.at(eps, early_stop=early_stop)
+        sized = attack if eps is None else attack.at(eps)
+        return sized if early_stop else sized.thorough()
 
     def points(self, attack: Attack, rows: Rows, trace: Trace | None = None) -> Tensor:
         """What the attack returns; a row whose label is its target is attacked untargeted."""
