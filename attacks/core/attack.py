@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..geometry import norms
 from ..model.classifier import Classifier, as_classifier
-from .problem import Problem, posed
+from .problem import Problem, validated
 from .query_trace import Trace
 from .validation import check_ratio, require
 
@@ -85,7 +85,7 @@ class Attack(ABC):
         model = as_classifier(model)
         self.check_access(model)
         with torch.inference_mode(False), torch.no_grad():
-            problem = posed(model, x, y, target, ids, seed, trace)
+            problem = validated(model, x, y, target=target, ids=ids, seed=seed, trace=trace)
             self.check_task(model.classes, x.shape[1:], target is not None)
             with model.frozen():
                 return self.run(model, problem) if len(x) else x.clone()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..core.attack import Attack
 from ..core.goal import Goal
-from ..core.losses import rivals
+from ..core.losses import runners_up
 from ..core.problem import Problem
 from ..core.random_draws import row_generator
 from ..core.validation import check_eps, check_norm, require
@@ -231,7 +231,7 @@ class _Foreign(Attack):
 
         x, goal, asked, built = problem.x, problem.goal, _wrapped(_AskedByFoolbox(model)), self._built()
         if self._source == "GenAttack" and not goal.targeted:  # it knows targets alone
-            goal = Goal.of(rivals(model, problem, 1)[:, 0], True)
+            goal = Goal.of(runners_up(model, problem, 1)[:, 0], True)
         criterion = (TargetedMisclassification if goal.targeted else Misclassification)(goal.classes)
         forwards, backwards = model.forwards, model.backwards
         try:
