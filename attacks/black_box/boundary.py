@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from ..core.attack import Attack
-from ..core.boundary_search import NEXT, Approach, Standing, column, some, standing
+from ..core.boundary_search import ARRIVED, BoundarySearch, BoundaryState, any_row, initial_state
 from ..core.method import Evaluation, Method
 from ..core.problem import Problem
 from ..core.search import search
 from ..core.validation import check_count, check_norm
 from ..geometry import norms
+from ..geometry.norms import column
 from ..model.classifier import Classifier
 
 _STARTS = 12
@@ -26,7 +27,7 @@ _PACE = 0.2, 0.1  # how fast the logarithms of the lengths follow what was seen
 
 
 @dataclass
-class _Walker(Standing):
+class _BoundaryState(BoundaryState):
     here: Tensor  # like x, the nearest point so far that reaches the goal
     around: Tensor  # [B] length of the step around, as a share of the distance
     towards: Tensor  # [B] of the one towards x
@@ -34,15 +35,15 @@ class _Walker(Standing):
 
 
 @dataclass(frozen=True)
-class _Walk(Method[_Walker]):
+class _BoundaryWalk(Method[_BoundaryState]):
     """See `search.Method`; figure 2 of the paper."""
 
-    way: Approach
+    boundary: BoundarySearch
     blind: bool = True
 
-    def begin(self, problem: Problem) -> _Walker:
-        start = standing(problem)
-        return _Walker(
+    def begin(self, problem: Problem) -> _BoundaryState:
+        start = initial_state(problem)
+        return _BoundaryState(
             **{field.name: getattr(start, field.name) for field in fields(start)},
             here=problem.x,
             around=torch.full_like(start.low, _FIRST[0]),
@@ -50,31 +51,33 @@ class _Walk(Method[_Walker]):
             steps=torch.zeros_like(start.tried),
         )
 
-    def score(self, problem: Problem, state: _Walker, margin: Tensor) -> Tensor:
-        return torch.where(margin < 0, self.way.norm.size(state.point - problem.x), torch.inf)
+    def score(self, problem: Problem, state: _BoundaryState, margin: Tensor) -> Tensor:
+        return torch.where(margin < 0, self.boundary.norm.size(state.point - problem.x), torch.inf)
 
-    def advance(self, problem: Problem, state: _Walker, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _BoundaryState, seen: Evaluation) -> None:
         x, reached = problem.x, seen.margin < 0
         state.turn += 1
         if state.turn == 1:
             state.done = reached
-        walking = state.phase == NEXT
-        if some(~walking):
-            arrived = self.way.follow(x, state, reached)
-            state.here = torch.where(column(arrived, x), self.way.along(x, state.far, state.high), state.here)
+        walking = state.phase == ARRIVED
+        if any_row(~walking):
+            arrived = self.boundary.update(x, state, reached)
+            state.here = torch.where(
+                column(arrived, x), self.boundary.interpolate(x, state.far, state.high), state.here
+            )
         self._learn(x, state, reached, walking)
         state.steps = state.steps + walking
         noise = state.noise.roll()
         state.point = self._step(x, state, noise)
-        coming = state.phase < NEXT
-        if some(coming):
-            state.point = torch.where(column(coming, x), self.way.point(x, state, noise), state.point)
+        coming = state.phase < ARRIVED
+        if any_row(coming):
+            state.point = torch.where(column(coming, x), self.boundary.next_point(x, state, noise), state.point)
 
-    def _alone(self, state: _Walker) -> Tensor:
+    def _alone(self, state: _BoundaryState) -> Tensor:
         """Rows whose turn it is to step around alone, bool [B]."""
         return state.steps % _PROBED == 0
 
-    def _learn(self, x: Tensor, state: _Walker, reached: Tensor, walking: Tensor) -> None:
+    def _learn(self, x: Tensor, state: _BoundaryState, reached: Tensor, walking: Tensor) -> None:
         """Go where the model let the rows go, and set the lengths by how often it does."""
         alone = self._alone(state)
         state.here = torch.where(column(walking & reached, x), state.point, state.here)
@@ -82,10 +85,10 @@ class _Walk(Method[_Walker]):
         state.around = torch.where(walking & alone, state.around * around.exp(), state.around).clamp(max=1)
         state.towards = torch.where(walking & ~alone, state.towards * towards.exp(), state.towards).clamp(max=0.5)
 
-    def _step(self, x: Tensor, state: _Walker, noise: Tensor) -> Tensor:
+    def _step(self, x: Tensor, state: _BoundaryState, noise: Tensor) -> Tensor:
         """Around x at right angles to the way there, back to the same distance, and then towards x."""
         move = state.here - x
-        size = column(self.way.norm.size(move), x)
+        size = column(self.boundary.norm.size(move), x)
         heading = norms.unit(move)
         aside = norms.unit(noise - column((noise * heading).flatten(1).sum(1), x) * heading)
         turned = norms.unit(heading + column(state.around, x) * aside)
@@ -130,5 +133,5 @@ class Boundary(Attack):
         check_count("queries", self.queries)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        way = Approach(norms.get(self.norm), min(_STARTS, 1 + self.queries // 50), _TOLERANCE)
-        return search(model, problem, _Walk(way), self.queries - 1).point
+        boundary = BoundarySearch(norms.get(self.norm), min(_STARTS, 1 + self.queries // 50), _TOLERANCE)
+        return search(model, problem, _BoundaryWalk(boundary), self.queries - 1).point

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from ..core.attack import Attack
-from ..core.boundary_search import NEXT, Approach, Standing, column, some, standing
+from ..core.boundary_search import ARRIVED, BoundarySearch, BoundaryState, any_row, initial_state
 from ..core.method import Evaluation, Method
 from ..core.problem import Problem
 from ..core.search import search
 from ..core.validation import check_counts, check_norm, require
 from ..geometry import norms
+from ..geometry.norms import column
 from ..model.classifier import Classifier
 
-_PROBE, _JUMP = NEXT, NEXT + 1
+_PROBE, _JUMP = ARRIVED, ARRIVED + 1
 _REACH = 0.15  # length of a probe, as a share of the distance
 _STARTS = 12
 _MEMORY = 0.8  # weight of the normals of the rounds before
@@ -27,7 +28,7 @@ _SHORTEST = 1e-3  # share of the first length, below which a jump is given up
 
 
 @dataclass
-class _Stand(Standing):
+class _HopSkipJumpState(BoundaryState):
     edge: Tensor  # like x, at the boundary, on the far side
     reach: Tensor  # [B] length of a probe
     round: Tensor  # int64 [B] jumps so far
@@ -42,19 +43,19 @@ class _Stand(Standing):
 
 
 @dataclass(frozen=True)
-class _Hop(Method[_Stand]):
+class _HopSkipJump(Method[_HopSkipJumpState]):
     """See `search.Method`; algorithm 2 of the paper, a query a turn, each row in a phase of its own."""
 
     norm: norms.Norm
     queries: int
     probes: int
-    way: Approach
+    boundary: BoundarySearch
     blind: bool = True
 
-    def begin(self, problem: Problem) -> _Stand:
-        x, start = problem.x, standing(problem)
+    def begin(self, problem: Problem) -> _HopSkipJumpState:
+        x, start = problem.x, initial_state(problem)
         zeros, whole, none = torch.zeros_like(start.low), torch.zeros_like(start.tried), torch.zeros_like(x)
-        return _Stand(
+        return _HopSkipJumpState(
             **{field.name: getattr(start, field.name) for field in fields(start)},
             edge=x,
             reach=zeros,
@@ -69,40 +70,40 @@ class _Hop(Method[_Stand]):
             length=zeros,
         )
 
-    def score(self, problem: Problem, state: _Stand, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _HopSkipJumpState, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, self.norm.size(state.point - problem.x), torch.inf)
 
-    def advance(self, problem: Problem, state: _Stand, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _HopSkipJumpState, seen: Evaluation) -> None:
         x, reached = problem.x, seen.margin < 0
         state.turn += 1
         if state.turn == 1:
             state.done = reached
         probing, jumping = state.phase == _PROBE, state.phase == _JUMP
-        if some(state.phase < NEXT):
+        if any_row(state.phase < ARRIVED):
             self._approached(x, state, reached)
-        if some(probing):
+        if any_row(probing):
             self._probed(x, state, reached, probing)
-        if some(jumping):
+        if any_row(jumping):
             self._jumped(x, state, reached, jumping)
         noise = state.noise.roll()
         point = (state.edge + column(state.reach, x) * norms.unit(noise)).clamp_(0, 1)
         jumping = state.phase == _JUMP
-        if some(jumping):
+        if any_row(jumping):
             jump = (state.edge + column(state.length, x) * state.normal).clamp_(0, 1)
             point = torch.where(column(jumping, x), jump, point)
-        coming = state.phase < NEXT
-        if some(coming):
-            point = torch.where(column(coming, x), self.way.point(x, state, noise), point)
+        coming = state.phase < ARRIVED
+        if any_row(coming):
+            point = torch.where(column(coming, x), self.boundary.next_point(x, state, noise), point)
         state.point = point
 
-    def _approached(self, x: Tensor, state: _Stand, reached: Tensor) -> None:
-        arrived = self.way.follow(x, state, reached)
-        edge = self.way.along(x, state.far, state.high)
+    def _approached(self, x: Tensor, state: _HopSkipJumpState, reached: Tensor) -> None:
+        arrived = self.boundary.update(x, state, reached)
+        edge = self.boundary.interpolate(x, state.far, state.high)
         state.edge = torch.where(column(arrived, x), edge, state.edge)
         state.round = state.round + arrived
         self._plan(x, state, arrived)
 
-    def _plan(self, x: Tensor, state: _Stand, rows: Tensor) -> None:
+    def _plan(self, x: Tensor, state: _HopSkipJumpState, rows: Tensor) -> None:
         """Begin to probe around the edge of these rows."""
         state.phase = torch.where(rows, _PROBE, state.phase)
         count = (self.probes * state.round.sqrt()).long()
@@ -114,7 +115,7 @@ class _Hop(Method[_Stand]):
         away = norms.get("l2").size(state.edge - x)
         state.reach = torch.where(rows, _REACH * away, state.reach)
 
-    def _probed(self, x: Tensor, state: _Stand, reached: Tensor, probing: Tensor) -> None:
+    def _probed(self, x: Tensor, state: _HopSkipJumpState, reached: Tensor, probing: Tensor) -> None:
         answer = torch.where(reached, 1.0, -1.0).to(x) * probing
         # The box may have cut the probe: what was asked counts.
         probe = (state.point - state.edge) * column(probing, x)
@@ -132,8 +133,8 @@ class _Hop(Method[_Stand]):
         state.length = torch.where(ready, state.distance / state.round.clamp(min=1).sqrt(), state.length)
         state.phase = torch.where(ready, _JUMP, state.phase)
 
-    def _jumped(self, x: Tensor, state: _Stand, reached: Tensor, jumping: Tensor) -> None:
-        self.way.again(x, state, jumping & reached)
+    def _jumped(self, x: Tensor, state: _HopSkipJumpState, reached: Tensor, jumping: Tensor) -> None:
+        self.boundary.bisect_again(x, state, jumping & reached)
         short = jumping & ~reached
         state.length = torch.where(short, state.length / 2, state.length)
         self._plan(x, state, short & (state.length < _SHORTEST * state.distance))
@@ -188,5 +189,5 @@ class HopSkipJump(Attack):
         norm = norms.get(self.norm)
         values = problem.x[0].numel()
         # A probe moves along the normal by its reach over the root of the dimension: the edge must be known better.
-        way = Approach(norm, min(_STARTS, 1 + self.queries // 50), 0.5 * _REACH / math.sqrt(values))
-        return search(model, problem, _Hop(norm, self.queries, self.probes, way), self.queries - 1).point
+        boundary = BoundarySearch(norm, min(_STARTS, 1 + self.queries // 50), 0.5 * _REACH / math.sqrt(values))
+        return search(model, problem, _HopSkipJump(norm, self.queries, self.probes, boundary), self.queries - 1).point

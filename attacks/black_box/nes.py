@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..core.attack import Attack
-from ..core.boundary_search import column
 from ..core.losses import Aim, check_loss
 from ..core.method import Evaluation, Method, State
 from ..core.problem import Problem
@@ -17,13 +16,14 @@ from ..core.random_draws import Draws
 from ..core.search import search
 from ..core.validation import check_count, check_eps, check_flag, check_norm, check_optional, check_positive, require
 from ..geometry import norms
+from ..geometry.norms import column
 from ..model.classifier import Classifier
 
 _MOMENTUM = 0.9
 
 
 @dataclass
-class _Guess(State):
+class _NesState(State):
     aim: Aim
     noise: Draws
     turn: int  # evaluations so far
@@ -39,7 +39,7 @@ class _Guess(State):
 
 
 @dataclass(frozen=True)
-class _Estimate(Method[_Guess]):
+class _Nes(Method[_NesState]):
     """See `search.Method`; probes in pairs of opposite sign around a place, then a step to the next."""
 
     norm: norms.Norm
@@ -52,10 +52,10 @@ class _Estimate(Method[_Guess]):
     early_stop: bool
     blind: bool = True
 
-    def begin(self, problem: Problem) -> _Guess:
+    def begin(self, problem: Problem) -> _NesState:
         x = problem.x
         zeros, none = x.new_zeros(len(x)), torch.zeros_like(x)
-        return _Guess(
+        return _NesState(
             point=x.clone(),
             done=torch.zeros_like(zeros, dtype=torch.bool),
             aim=Aim(problem.goal, self.loss),
@@ -72,11 +72,11 @@ class _Estimate(Method[_Guess]):
             uphill=none,
         )
 
-    def score(self, problem: Problem, state: _Guess, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _NesState, margin: Tensor) -> Tensor:
         # A probe may lie outside the ball.
         return margin if state.asked == 0 else torch.full_like(margin, torch.inf)
 
-    def advance(self, problem: Problem, state: _Guess, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _NesState, seen: Evaluation) -> None:
         x, value = problem.x, state.aim(seen.logits)
         state.turn += 1
         if state.asked == 0:
@@ -167,14 +167,14 @@ class NES(Attack):
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         steps = max(1, (self.queries - 1) // (self.samples + 1))
         step = self.step_size or min(self.eps, 2.5 * self.eps / steps)
-        method = _Estimate(
-            norms.get(self.norm),
-            self.eps,
-            step,
-            self.queries,
-            self.samples,
-            self.sigma,
-            self.loss,
-            self.early_stop,
+        method = _Nes(
+            norm=norms.get(self.norm),
+            eps=self.eps,
+            step=step,
+            queries=self.queries,
+            samples=self.samples,
+            sigma=self.sigma,
+            loss=self.loss,
+            early_stop=self.early_stop,
         )
         return search(model, problem, method, self.queries - 1).point

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..core.attack import Attack
-from ..core.boundary_search import column
 from ..core.losses import Aim, check_loss
 from ..core.method import Evaluation, Method, State
 from ..core.problem import Problem
@@ -18,6 +17,7 @@ from ..core.random_draws import row_generator
 from ..core.search import search
 from ..core.validation import check_choice, check_count, check_eps, check_flag, check_norm, check_positive
 from ..geometry import norms
+from ..geometry.norms import column
 from ..model.classifier import Classifier
 
 _BASES = ("pixel", "dct")
@@ -25,7 +25,7 @@ _LOWEST, _WIDER = 1 / 8, 1 / 32  # share of the frequencies a side that come fir
 
 
 @dataclass
-class _Try(State):
+class _SimbaState(State):
     aim: Aim
     order: Tensor  # int64 [B, n], of the directions
     place: Tensor  # int64 [B] in the order
@@ -36,7 +36,7 @@ class _Try(State):
 
 
 @dataclass(frozen=True)
-class _Simba(Method[_Try]):
+class _Simba(Method[_SimbaState]):
     """See `search.Method`; algorithm 1 of the paper, a query a turn."""
 
     norm: norms.Norm
@@ -47,13 +47,13 @@ class _Simba(Method[_Try]):
     early_stop: bool
     blind: bool = True
 
-    def begin(self, problem: Problem) -> _Try:
+    def begin(self, problem: Problem) -> _SimbaState:
         x = problem.x
         zeros = x.new_zeros(len(x))
         values = x[0].numel()
         group = self._groups(_frame(x)) if self.basis == "dct" else torch.zeros(values)
         keys = [group + torch.rand(values, generator=row_generator(problem.seed, int(i), 0)) for i in problem.ids]
-        return _Try(
+        return _SimbaState(
             point=x.clone(),
             done=torch.zeros_like(zeros, dtype=torch.bool),
             aim=Aim(problem.goal, self.loss),
@@ -65,10 +65,10 @@ class _Simba(Method[_Try]):
             first=True,
         )
 
-    def score(self, problem: Problem, state: _Try, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _SimbaState, margin: Tensor) -> Tensor:
         return margin
 
-    def advance(self, problem: Problem, state: _Try, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _SimbaState, seen: Evaluation) -> None:
         x, value = problem.x, state.aim(seen.logits)
         if self.early_stop:
             state.done = seen.margin < 0
@@ -168,5 +168,7 @@ class SimBA(Attack):
         check_flag("early_stop", self.early_stop)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        method = _Simba(norms.get(self.norm), self.eps, self.step_size, self.basis, self.loss, self.early_stop)
+        method = _Simba(
+            norms.get(self.norm), self.eps, self.step_size, basis=self.basis, loss=self.loss, early_stop=self.early_stop
+        )
         return search(model, problem, method, self.queries - 1).point

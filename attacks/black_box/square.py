@@ -13,7 +13,7 @@ from ..core.losses import Aim
 from ..core.method import Best, Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.random_draws import Draws, row_generator
-from ..core.restarts import restarted
+from ..core.restarts import best_of_starts
 from ..core.search import search
 from ..core.validation import check_choice, check_count, check_eps, check_flag, check_positive, require
 from ..geometry import norms
@@ -27,7 +27,7 @@ _LOSSES = ("margin", "ce")
 
 
 @dataclass
-class _Walk(State):
+class _SquareState(State):
     aim: Aim
     dice: Draws
     turn: int
@@ -37,7 +37,7 @@ class _Walk(State):
 
 
 @dataclass(frozen=True)
-class _Square(Method[_Walk]):
+class _Square(Method[_SquareState]):
     """See `search.Method`; algorithms 1 to 3 of the paper."""
 
     norm: norms.Norm
@@ -49,13 +49,13 @@ class _Square(Method[_Walk]):
     early_stop: bool
     blind: bool = True
 
-    def begin(self, problem: Problem) -> _Walk:
+    def begin(self, problem: Problem) -> _SquareState:
         x, frame = problem.x, Frame.of(problem.x)
         rows = len(x)
         names = zip(problem.ids.tolist(), (2 * self.starts).tolist(), strict=True)
         first = [row_generator(problem.seed, *name) for name in names]
         start = self._stripes(x, frame, first) if self.norm.name == "linf" else self._tiles(x, frame, first)
-        return _Walk(
+        return _SquareState(
             point=start,
             done=torch.zeros(rows, dtype=torch.bool, device=x.device),
             aim=Aim(problem.goal, self.loss),
@@ -66,10 +66,10 @@ class _Square(Method[_Walk]):
             window=None,
         )
 
-    def score(self, problem: Problem, state: _Walk, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _SquareState, margin: Tensor) -> Tensor:
         return margin
 
-    def advance(self, problem: Problem, state: _Walk, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _SquareState, seen: Evaluation) -> None:
         if self.early_stop:
             state.done = problem.shared(seen.margin < 0)
         value = -seen.margin if self.loss == "margin" else state.aim(seen.logits)
@@ -85,7 +85,7 @@ class _Square(Method[_Walk]):
         numbers = state.dice.roll()
         signs = _signs(numbers[:, 5:])[:, :, None].to(x.dtype)
         move = self._bumped if sparse else self._flat
-        state.point = move(x, frame, state.kept, state.window, numbers, signs)
+        state.point = move(x, frame, state.kept, window=state.window, numbers=numbers, signs=signs)
 
     def _share(self, turn: int) -> float:
         """Of the pixels in the window: the paper's schedule for 10,000 queries, stretched to the budget."""
@@ -232,7 +232,15 @@ class Square(Attack):
             queries = self.queries // self.restarts
             if not starts.any():
                 queries += self.queries % self.restarts  # the first start is made by itself
-            method = _Square(norms.get(self.norm), self.eps, queries, self.p_init, self.loss, starts, self.early_stop)
+            method = _Square(
+                norms.get(self.norm),
+                self.eps,
+                queries,
+                p_init=self.p_init,
+                loss=self.loss,
+                starts=starts,
+                early_stop=self.early_stop,
+            )
             return search(model, rows, method, queries - 1)
 
-        return restarted(problem, self.restarts, self.early_stop, walk)
+        return best_of_starts(problem, self.restarts, self.early_stop, walk)

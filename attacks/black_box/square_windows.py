@@ -52,7 +52,7 @@ class Window(NamedTuple):
         down, across = torch.arange(height, device=device), torch.arange(width, device=device)
         offsets = (down[:, None] * frame.width + across).flatten()
         stride = torch.tensor([frame.width, 1], device=device)
-        return cls(height, width, room, stride, offsets, bumps(size, norm, like))
+        return cls(height, width, room=room, stride=stride, offsets=offsets, bumps=bumps(size, norm, like))
 
     def places(self, numbers: Tensor, channels: int) -> Tensor:
         """Where in [B, C, H * W] the windows lie that two uniform numbers [B, 2] place, int64 [B, C, h * w]."""

@@ -27,7 +27,7 @@ _SHORTEST = 10  # times shorter than the first at most, in L1
 
 
 @dataclass
-class _Climb(State):
+class _ApgdState(State):
     aim: Aim
     turn: int
     checked: int  # the turn of the latest checkpoint
@@ -46,7 +46,7 @@ class _Climb(State):
 
 
 @dataclass(frozen=True)
-class _Apgd(Method[_Climb]):
+class _Apgd(Method[_ApgdState]):
     """See `search.Method`; the schedule is the paper's, section 3."""
 
     norm: norms.Norm
@@ -55,13 +55,13 @@ class _Apgd(Method[_Climb]):
     loss: str
     starts: Tensor  # int64 [B] on the CPU, numbers of the random starts
     early_stop: bool
-    rival: Tensor | None = None  # int64 [B], the class to go towards
+    runner_up: Tensor | None = None  # int64 [B], the class to go towards
     start: Tensor | None = None  # like x; else a random point on the sphere
     draws: int = 1
 
     deepens = True
 
-    def begin(self, problem: Problem) -> _Climb:
+    def begin(self, problem: Problem) -> _ApgdState:
         x = problem.x
         rows, n = len(x), x[0].numel()
         if self.start is not None:
@@ -73,10 +73,10 @@ class _Apgd(Method[_Climb]):
         zeros, flags = x.new_zeros(rows), torch.zeros(rows, dtype=torch.bool, device=x.device)
         low = torch.full_like(zeros, -torch.inf)
         sparse = self.norm.name == "l1"
-        return _Climb(
+        return _ApgdState(
             point=point,
             done=flags,
-            aim=Aim(problem.goal, self.loss, self.rival),
+            aim=Aim(problem.goal, self.loss, self.runner_up),
             turn=0,
             checked=0,
             period=max(1, int((0.04 if sparse else 0.22) * self.steps)),
@@ -101,13 +101,13 @@ class _Apgd(Method[_Climb]):
             return draw  # what the ball leaves of it is its largest entries, as sparse as what is sought
         return draw * (self.eps / self.norm.size(draw[None])[0])
 
-    def objective(self, state: _Climb, logits: Tensor) -> Tensor:
+    def objective(self, state: _ApgdState, logits: Tensor) -> Tensor:
         return state.aim(logits)
 
-    def score(self, problem: Problem, state: _Climb, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _ApgdState, margin: Tensor) -> Tensor:
         return margin
 
-    def advance(self, problem: Problem, state: _Climb, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _ApgdState, seen: Evaluation) -> None:
         if self.early_stop:
             state.done = problem.shared(seen.margin < 0)
         higher = seen.value > state.top_loss
@@ -129,7 +129,7 @@ class _Apgd(Method[_Climb]):
         z = self._step(problem.x, state, slope)
         state.previous, state.point = state.point, z
 
-    def _checkpoint(self, problem: Problem, state: _Climb) -> Tensor:
+    def _checkpoint(self, problem: Problem, state: _ApgdState) -> Tensor:
         """Shorten the steps of the rows that make no progress; returns those that go back to their best point."""
         if self.norm.name == "l1":
             n = problem.x[0].numel()
@@ -147,7 +147,7 @@ class _Apgd(Method[_Climb]):
         state.period = max(state.period - max(1, int(0.03 * self.steps)), max(1, int(0.06 * self.steps)))
         return halve
 
-    def _step(self, x: Tensor, state: _Climb, slope: Tensor) -> Tensor:
+    def _step(self, x: Tensor, state: _ApgdState, slope: Tensor) -> Tensor:
         z = state.point
         length = state.length.view(-1, *[1] * (z.dim() - 1))
         if self.norm.name == "l1":
@@ -222,11 +222,11 @@ class APGD(Attack):
     def best(self, model: Classifier, problem: Problem) -> Best:
         """The best points, and their margins for a score."""
         climb = partial(self._climb, model)
-        return towards(model, problem, self.targets, self.restarts, self.early_stop, climb)
+        return towards(model, problem, climb, targets=self.targets, restarts=self.restarts, early_stop=self.early_stop)
 
-    def _climb(self, model: Classifier, problem: Problem, starts: Tensor, rival: Tensor | None) -> Best:
+    def _climb(self, model: Classifier, problem: Problem, starts: Tensor, runner_up: Tensor | None) -> Best:
         norm, start = norms.get(self.norm), None
-        method = partial(_Apgd, norm, loss=self.loss, starts=starts, rival=rival, draws=self.eot)
+        method = partial(_Apgd, norm, loss=self.loss, starts=starts, runner_up=runner_up, draws=self.eot)
         if self.norm == "l1" and self.steps >= 10:
             for factor in (3, 2):
                 wide = method(factor * self.eps, int(0.3 * self.steps), early_stop=False, start=start)

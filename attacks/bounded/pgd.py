@@ -20,14 +20,14 @@ from ..model.classifier import Classifier
 
 
 @dataclass
-class _Climb(State):
+class _PgdState(State):
     aim: Aim
     momentum: Tensor
     counts: bool  # whether the current point may be the answer: the clean picture may not
 
 
 @dataclass(frozen=True)
-class _Ascent(Method[_Climb]):
+class _Pgd(Method[_PgdState]):
     """Steps uphill along the steepest direction of the norm, projected back; see `search.Method`."""
 
     norm: norms.Norm
@@ -35,7 +35,7 @@ class _Ascent(Method[_Climb]):
     step: float
     loss: str
     draws: int
-    rival: Tensor | None = None  # int64 [B], the class to go towards
+    runner_up: Tensor | None = None  # int64 [B], the class to go towards
     decay: float | None = None
     single: bool = False  # the one step is all there is
     starts: Tensor | None = None  # int64 [B] on the CPU, numbers of the random starts; None starts at x
@@ -43,7 +43,7 @@ class _Ascent(Method[_Climb]):
 
     deepens = True
 
-    def begin(self, problem: Problem) -> _Climb:
+    def begin(self, problem: Problem) -> _PgdState:
         x = problem.x
         point = x.clone()
         if self.starts is not None:
@@ -52,16 +52,16 @@ class _Ascent(Method[_Climb]):
             point = self.norm.point(x, torch.stack(draws).to(x), self.eps)
         done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         momentum = torch.zeros_like(x) if self.decay is not None else x.new_zeros(len(x))
-        aim = Aim(problem.goal, self.loss, self.rival)
-        return _Climb(point, done, aim, momentum, counts=self.starts is not None)
+        aim = Aim(problem.goal, self.loss, self.runner_up)
+        return _PgdState(point, done, aim, momentum, counts=self.starts is not None)
 
-    def objective(self, state: _Climb, logits: Tensor) -> Tensor:
+    def objective(self, state: _PgdState, logits: Tensor) -> Tensor:
         return state.aim(logits)
 
-    def score(self, problem: Problem, state: _Climb, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _PgdState, margin: Tensor) -> Tensor:
         return margin if state.counts else torch.full_like(margin, torch.inf)
 
-    def advance(self, problem: Problem, state: _Climb, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _PgdState, seen: Evaluation) -> None:
         uphill = seen.gradient
         if self.decay is not None:
             scale = uphill.flatten(1).abs().mean(1).clamp(min=torch.finfo(uphill.dtype).tiny)
@@ -114,7 +114,7 @@ class FGSM(Attack):
         _check(self)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        method = _Ascent(norms.get(self.norm), self.eps, self.eps, self.loss, self.eot, single=True)
+        method = _Pgd(norms.get(self.norm), self.eps, self.eps, self.loss, self.eot, single=True)
         return search(model, problem, method, 1).point
 
 
@@ -161,7 +161,7 @@ class BIM(Attack):
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         step = self.step_size or 2.5 * self.eps / self.steps
-        method = _Ascent(norms.get(self.norm), self.eps, step, self.loss, self.eot, early_stop=self.early_stop)
+        method = _Pgd(norms.get(self.norm), self.eps, step, self.loss, self.eot, early_stop=self.early_stop)
         return search(model, problem, method, self.steps).point
 
 
@@ -221,14 +221,17 @@ class PGD(Attack):
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm, step = norms.get(self.norm), self.step_size or 2.5 * self.eps / self.steps
 
-        def climb(rows: Problem, numbers: Tensor, rival: Tensor | None) -> Best:
+        def climb(rows: Problem, numbers: Tensor, runner_up: Tensor | None) -> Best:
             starts = numbers if self.random_start else None
-            method = _Ascent(
-                norm, self.eps, step, self.loss, self.eot, rival, starts=starts, early_stop=self.early_stop
+            early = self.early_stop
+            method = _Pgd(
+                norm, self.eps, step, self.loss, self.eot, runner_up=runner_up, starts=starts, early_stop=early
             )
             return search(model, rows, method, self.steps)
 
-        return towards(model, problem, self.targets, self.restarts, self.early_stop, climb).point
+        return towards(
+            model, problem, climb, targets=self.targets, restarts=self.restarts, early_stop=self.early_stop
+        ).point
 
 
 @dataclass(frozen=True)
@@ -278,7 +281,7 @@ class MIFGSM(Attack):
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         step = self.step_size or self.eps / self.steps
         norm = norms.get(self.norm)
-        method = _Ascent(norm, self.eps, step, self.loss, self.eot, decay=self.decay, early_stop=self.early_stop)
+        method = _Pgd(norm, self.eps, step, self.loss, self.eot, decay=self.decay, early_stop=self.early_stop)
         return search(model, problem, method, self.steps).point
 
 

@@ -145,7 +145,9 @@ class AutoAttack(Attack):
         best = Best(found.point, margin)
         near = (~within & (found.score <= _NEAR * self.eps)).nonzero().squeeze(1)
         if len(near):
-            method = _Apgd(norm, self.eps, steps, "margin", near, self.early_stop, start=found.point[near])
+            method = _Apgd(
+                norm, self.eps, steps, loss="margin", starts=near, early_stop=self.early_stop, start=found.point[near]
+            )
             climbed = search(model, problem.take(near), method, steps)
             best.offer(near, climbed.point, climbed.score)
         return best

@@ -20,7 +20,17 @@ _EPS = 8 / 255
 
 
 @dataclass(frozen=True)
-class Transfer(Attack):
+class _Resolved(Attack):
+    """Fields of `Transfer` once its defaults are settled."""
+
+    surrogate: Classifier
+    attack: Attack
+    norm: str = field(kw_only=True)
+    eps: float = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Transfer(_Resolved):
     """Transfer: adversarial points of a surrogate, to be judged on a model that is not asked for them.
 
     Szegedy et al. 2014, arXiv 1312.6199; by default with momentum, which makes points that transfer (Dong et al. 2018,
@@ -51,36 +61,33 @@ class Transfer(Attack):
     access: ClassVar[str] = "labels"
     queried: ClassVar[bool] = False
 
-    surrogate: Classifier
-    attack: Attack | None = None
-    norm: str = field(default="", kw_only=True)
-    eps: float | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        require(
-            isinstance(self.surrogate, Classifier), f"surrogate is a Classifier, not {type(self.surrogate).__name__}"
-        )
-        inner = self.attack
-        require(inner is None or isinstance(inner, Attack), f"attack is an Attack, not {type(inner).__name__}")
-        if inner is None:
-            inner = MIFGSM(norm=self.norm or "linf", eps=_EPS if self.eps is None else self.eps, steps=20)
+    def __init__(
+        self, surrogate: Classifier, attack: Attack | None = None, *, norm: str = "", eps: float | None = None
+    ) -> None:
+        require(isinstance(surrogate, Classifier), f"surrogate is a Classifier, not {type(surrogate).__name__}")
+        require(attack is None or isinstance(attack, Attack), f"attack is an Attack, not {type(attack).__name__}")
+        inner = attack or MIFGSM(norm=norm or "linf", eps=_EPS if eps is None else eps, steps=20)
         budgeted = "eps" in inner.parameters() and not inner.minimum_norm and inner.queried
         require(budgeted, f"{inner.title} cannot make points that transfer: it is no attack with an eps on a model")
-        norm: str = self.norm or inner.norm
-        eps: Any = inner.parameters()["eps"] if self.eps is None else self.eps
+        norm = norm or inner.norm
+        radius: Any = inner.parameters()["eps"] if eps is None else eps
         require(norm == inner.norm, f"norm is {norm!r}, but the inner attack {inner.title} works in {inner.norm!r}")
-        inner.check_access(self.surrogate)
-        for name, value in (("norm", norm), ("eps", eps), ("attack", inner.at(eps, early_stop=False))):
-            object.__setattr__(self, name, value)
+        inner.check_access(surrogate)
+        super().__init__(surrogate, inner.at(radius).thorough(), norm=norm, eps=radius)
 
     def check_task(self, classes: int | None, shape: Sequence[int], targeted: bool) -> None:
         super().check_task(classes, shape, targeted)
-        self._inner().check_task(classes, shape, targeted)
+        self.attack.check_task(classes, shape, targeted)
 
     def parameters(self) -> dict[str, int | float | str | bool | None]:
         """The surrogate's name, and the inner attack's with its hyperparameters as `inner_...`."""
-        inner = self._inner()
-        own = {"surrogate": _title(self.surrogate), "attack": inner.name, "norm": self.norm, "eps": self.eps}
+        inner = self.attack
+        own: dict[str, int | float | str | bool | None] = {
+            "surrogate": _title(self.surrogate),
+            "attack": inner.name,
+            "norm": self.norm,
+            "eps": self.eps,
+        }
         rest = {f"inner_{name}": value for name, value in inner.parameters().items() if name not in ("norm", "eps")}
         return own | rest
 
@@ -94,17 +101,9 @@ class Transfer(Attack):
         goal = dataclasses.replace(problem.goal, classes=problem.goal.classes.to(place))
         copy = dataclasses.replace(problem, x=x.to(place, self.surrogate.dtype or x.dtype), goal=goal, trace=None)
         with self.surrogate.frozen():
-            points = self._inner().run(self.surrogate, copy)
+            points = self.attack.run(self.surrogate, copy)
         # What is rounded to another dtype on its way back may lie outside by that much.
-        return norms.get(self.norm).point(x, points.to(x) - x, self._radius())
-
-    def _radius(self) -> float:
-        assert self.eps is not None  # set by then
-        return self.eps
-
-    def _inner(self) -> Attack:
-        assert self.attack is not None  # set by then
-        return self.attack
+        return norms.get(self.norm).point(x, points.to(x) - x, self.eps)
 
 
 def _title(model: Classifier) -> str:

@@ -1,4 +1,4 @@
-"""What every attack is: frozen hyperparameters, called on a model and a batch."""
+"""Base class of all attacks: frozen hyperparameters, called on a model and a batch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..geometry import norms
 from ..model.classifier import Classifier, as_classifier
-from .problem import Problem, posed
+from .problem import Problem, validated
 from .query_trace import Trace
 from .validation import check_ratio, require
 
@@ -40,6 +40,16 @@ class Attack(ABC):
     foreign: ClassVar[bool] = False  # somebody else's: a point of it outside ball or box is not counted
 
     norm: str  # "" where `ball` is off
+
+    @property
+    def targets(self) -> int:
+        """Number of wrong classes approached one after the other; 0 leaves the label. A field where it can be set."""
+        return 0
+
+    @property
+    def loss(self) -> str:
+        """Name of the loss, see `losses.LOSSES`; "" without one. A field where it can be set."""
+        return ""
 
     def __call__(
         self,
@@ -75,7 +85,7 @@ class Attack(ABC):
         model = as_classifier(model)
         self.check_access(model)
         with torch.inference_mode(False), torch.no_grad():
-            problem = posed(model, x, y, target, ids, seed, trace)
+            problem = validated(model, x, y, target=target, ids=ids, seed=seed, trace=trace)
             self.check_task(model.classes, x.shape[1:], target is not None)
             with model.frozen():
                 return self.run(model, problem) if len(x) else x.clone()
@@ -105,15 +115,15 @@ class Attack(ABC):
             targeted: whether there is a target.
         """
         require(not targeted or self.targetable, f"{self.title} takes no targets")
-        # These two mean the same in every attack that has them.
-        targets, loss = getattr(self, "targets", 0), getattr(self, "loss", "")
-        if targets not in (0, getattr(type(self), "targets", 0)):
-            asked = f"{self.title}: targets={targets}"
+        by_default = {field.name: field.default for field in dataclasses.fields(self)}
+        if self.targets not in (0, by_default.get("targets")):
+            asked = f"{self.title}: targets={self.targets}"
             require(not targeted, f"{asked} and a target both say where to go: give one of them")
             if classes is not None:
-                require(targets < classes, f"{asked}, but the model has {classes} classes: give at most {classes - 1}")
-        if loss == "dlr" and classes is not None:
-            check_ratio(classes, targeted or targets > 0)
+                most = f"the model has {classes} classes: give at most {classes - 1}"
+                require(self.targets < classes, f"{asked}, but {most}")
+        if self.loss == "dlr" and classes is not None:
+            check_ratio(classes, targeted or self.targets > 0)
 
     def check_pictures(self, shape: Sequence[int]) -> None:
         """Rows of that shape are pictures."""
@@ -139,16 +149,19 @@ class Attack(ABC):
         """
         return self
 
-    def at(self, eps: float, *, early_stop: bool = True) -> Attack:
-        """The same budgeted attack at another ε; without early_stop, with all its steps where it has a choice."""
-        names = self.parameters()
+    def at(self, eps: float) -> Self:
+        """Copy a budgeted attack to another ε, in pixel units of [0,1]."""
         changes: dict[str, Any] = {"eps": eps}
-        if not early_stop and "early_stop" in names:
-            changes["early_stop"] = False
+        return dataclasses.replace(self, **changes)
+
+    def thorough(self) -> Self:
+        """Copy the attack with early stopping off, where it has any: every row gets all steps, and its best margin."""
+        early = any(field.name == "early_stop" for field in dataclasses.fields(self))
+        changes: dict[str, Any] = {"early_stop": False} if early else {}
         return dataclasses.replace(self, **changes)
 
     def parameters(self) -> dict[str, int | float | str | bool | None]:
-        """The hyperparameters by name, as they are used."""
+        """Map the hyperparameters' names to their values, as they are used."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}
 
 

@@ -1,4 +1,4 @@
-"""Claims of success made in bf16, judged in full precision."""
+"""Verification in full precision of successes found with bf16 gradients."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from .problem import Problem
 
 
 class Claims(Generic[S]):
-    """What arithmetic in bf16 says of points, as far as it need not be judged at once.
+    """Successes claimed in bf16, each verified in full precision at once or at the end of the search.
 
-    A row's first answer is judged in full precision. Of one that has its answer, a method that deepens is believed
-    that the next is better, which saves a forward at each step; the last of them is judged at the end, and where it is
-    no answer the one before all of them stands.
+    A row's first success is verified at once. Where the method `deepens`, a better one of the same row is accepted
+    unverified, which saves a forward at each step; the last of them is verified at the end, and where it fails the row
+    goes back to the success that was verified before.
     """
 
     def __init__(self, model: Classifier, problem: Problem, method: Method[S], best: Best) -> None:
         self.model, self.problem, self.method, self.best = model, problem, method, best
-        self.sure: Best | None = None  # the judged answers of rows that have others by now
-        self.open = torch.zeros_like(best.score, dtype=torch.bool)
+        self.verified: Best | None = None  # the last verified success of the rows that are pending
+        self.pending = torch.zeros_like(best.score, dtype=torch.bool)
 
-    def judge(self, problem: Problem, rows: Tensor, state: S, margin: Tensor, score: Tensor, exact: bool) -> Tensor:
-        """The scores, those of new answers from margins in full precision; `margin` is corrected in place."""
+    def verify(self, problem: Problem, rows: Tensor, state: S, margin: Tensor, *, score: Tensor, exact: bool) -> Tensor:
+        """Correct the scores [B] of new successes by full-precision margins, and `margin` [B] in place.
+
+        `exact` says that the margins are in full precision already.
+        """
         better = (margin < 0) & (score < self.best.score[rows])
         if exact:
-            self.open[rows[better]] = False
+            self.pending[rows[better]] = False
             return score
         has = self.best.score[rows] < 0
         claims = (better & ~has if self.method.deepens else better).nonzero().squeeze(1)
@@ -37,29 +40,29 @@ class Claims(Generic[S]):
             margin[claims] = self._margins(problem.take(claims), state.point[claims])
             score = self.method.score(problem, state, margin)
         if self.method.deepens:
-            self._keep(rows[better & has])
+            self._accept(rows[better & has])
         return score
 
-    def _keep(self, rows: Tensor) -> None:
-        new = rows[~self.open[rows]]
+    def _accept(self, rows: Tensor) -> None:
+        new = rows[~self.pending[rows]]
         if len(new):
-            if self.sure is None:
-                self.sure = Best(self.best.point.clone(), self.best.score.clone())
-            self.sure.point[new], self.sure.score[new] = self.best.point[new], self.best.score[new]
-            self.open[new] = True
+            if self.verified is None:
+                self.verified = Best(self.best.point.clone(), self.best.score.clone())
+            self.verified.point[new], self.verified.score[new] = self.best.point[new], self.best.score[new]
+            self.pending[new] = True
 
-    def settle(self) -> None:
-        """Judge what was believed."""
-        if self.sure is None:
+    def verify_pending(self) -> None:
+        """Verify the successes that were accepted unverified, and undo those that fail."""
+        if self.verified is None:
             return
-        rows = self.open.nonzero().squeeze(1)
+        rows = self.pending.nonzero().squeeze(1)
         if len(rows) == 0:
             return
         margin = self._margins(self.problem.take(rows), self.best.point[rows])
         holds = margin < 0
-        self.best.score[rows] = torch.where(holds, margin.to(self.best.score), self.sure.score[rows])
+        self.best.score[rows] = torch.where(holds, margin.to(self.best.score), self.verified.score[rows])
         back = rows[~holds]
-        self.best.point[back] = self.sure.point[back]
+        self.best.point[back] = self.verified.point[back]
 
     def _margins(self, problem: Problem, points: Tensor) -> Tensor:
         problem.spend(self.method.draws)

@@ -1,4 +1,4 @@
-"""How an attack that sees labels alone comes to a boundary: find a picture of another class, halve the way to it."""
+"""Search for the decision boundary on labels alone: an adversarial start, then bisection towards the picture."""
 
 from __future__ import annotations
 
@@ -8,41 +8,42 @@ import torch
 from torch import Tensor
 
 from ..geometry import norms
+from ..geometry.norms import column
 from .method import State
 from .problem import Problem
 from .random_draws import Draws
 
-LOOK, HALVE, NEXT = 0, 1, 2  # phases of a row; an attack goes on from NEXT
+START, BISECT, ARRIVED = 0, 1, 2  # phases of a row; an attack goes on from ARRIVED
 _CLOSER = 0.9  # of the distance found so far, which another start must beat
 _COARSE = 0.1  # share of its length to which the way to a start is known before the next is tried
 _GRAIN = (1, 4, 2, 7)  # pixels a side of the cells of the noise
 
 
 @dataclass
-class Standing(State):
-    """Where a row stands on its way."""
+class BoundaryState(State):
+    """State of the boundary search, one entry a row."""
 
     noise: Draws  # normal numbers like x
     turn: int  # evaluations so far
     phase: Tensor  # int64 [B]
     tried: Tensor  # int64 [B] starts
-    far: Tensor  # like x, adversarial once `distance` is finite
+    far: Tensor  # like x, the start that is drawn in: adversarial once there was one
     low: Tensor  # [B] share of the way to `far` that does not reach the goal
     high: Tensor  # [B] share that does
-    fine: Tensor  # bool [B], whether the way is halved to the end
+    fine: Tensor  # bool [B], bisection goes on to the tolerance
     distance: Tensor  # [B] of the boundary, inf before it is found
 
 
-def standing(problem: Problem) -> Standing:
-    """At the pictures themselves, which are looked at first: one that is wrong already is done."""
+def initial_state(problem: Problem) -> BoundaryState:
+    """Start at the pictures themselves, which are evaluated first: one that is wrong already is done."""
     x = problem.x
     zeros = x.new_zeros(len(x))
-    return Standing(
+    return BoundaryState(
         point=x.clone(),
         done=torch.zeros_like(zeros, dtype=torch.bool),
         noise=Draws.of(problem, x.shape[1:], 0),
         turn=0,
-        phase=torch.full_like(zeros, LOOK, dtype=torch.int64),
+        phase=torch.full_like(zeros, START, dtype=torch.int64),
         tried=torch.full_like(zeros, -1, dtype=torch.int64),
         far=x,
         low=zeros,
@@ -53,11 +54,11 @@ def standing(problem: Problem) -> Standing:
 
 
 @dataclass(frozen=True)
-class Approach:
-    """The phases LOOK and HALVE.
+class BoundarySearch:
+    """Adversarial start and bisection, the phases START and BISECT of a row.
 
     A row tries so many `starts`: grey, black, white, its own negative, then noise in cells of several sizes. The first
-    that reaches the goal is drawn in towards x by halving; each later one is asked at 0.9 of the distance found so
+    that reaches the goal is drawn in towards x by bisection; each later one is tried at 0.9 of the distance found so
     far, and taken only if it reaches the goal there. A row that finds none goes on with noise.
     """
 
@@ -65,9 +66,9 @@ class Approach:
     starts: int
     tolerance: float  # share of the way to which the boundary is known in the end
 
-    def follow(self, x: Tensor, state: Standing, reached: Tensor) -> Tensor:
-        """Takes in what the model said of `state.point`; returns the rows that now stand at the boundary, bool [B]."""
-        looking, halving = state.phase == LOOK, state.phase == HALVE
+    def update(self, x: Tensor, state: BoundaryState, reached: Tensor) -> Tensor:
+        """Update the rows by what the model said of `state.point`; returns those that have now arrived, bool [B]."""
+        looking, halving = state.phase == START, state.phase == BISECT
         hit = looking & reached
         state.far = torch.where(column(hit, x), state.point, state.far)
         middle = (state.low + state.high) / 2
@@ -77,33 +78,34 @@ class Approach:
         width = torch.where(state.fine, self.tolerance, _COARSE)
         tight = halving & (state.high - state.low <= width * state.high)
         ended = (looking & ~hit) | (tight & ~state.fine)
-        state.distance = torch.where(tight, self.norm.size(self.along(x, state.far, state.high) - x), state.distance)
+        state.distance = torch.where(
+            tight, self.norm.size(self.interpolate(x, state.far, state.high) - x), state.distance
+        )
         state.tried = state.tried + ended
         enough = ended & (state.tried >= self.starts) & state.distance.isfinite()
         state.fine = state.fine | enough
-        state.phase = torch.where(hit | enough, HALVE, torch.where(ended, LOOK, state.phase))
-        arrived = tight & (state.phase == HALVE) & ~ended
-        state.phase = torch.where(arrived, NEXT, state.phase)
+        state.phase = torch.where(hit | enough, BISECT, torch.where(ended, START, state.phase))
+        arrived = tight & (state.phase == BISECT) & ~ended
+        state.phase = torch.where(arrived, ARRIVED, state.phase)
         return arrived
 
-    def again(self, x: Tensor, state: Standing, rows: Tensor) -> None:
-        """Halve the way to the current points of these rows, bool [B]; they are known to reach the goal."""
+    def bisect_again(self, x: Tensor, state: BoundaryState, rows: Tensor) -> None:
+        """Bisect between x and the current points of these rows, bool [B], which are known to reach the goal."""
         state.far = torch.where(column(rows, x), state.point, state.far)
         state.low, state.high = state.low.masked_fill(rows, 0), state.high.masked_fill(rows, 1)
-        state.phase = torch.where(rows, HALVE, state.phase)
+        state.phase = torch.where(rows, BISECT, state.phase)
 
-    def point(self, x: Tensor, state: Standing, noise: Tensor) -> Tensor:
-        """What to ask next of the rows in LOOK and HALVE; of others, anything."""
-        middle = self.along(x, state.far, (state.low + state.high) / 2)
-        if not some(state.phase == LOOK):
+    def next_point(self, x: Tensor, state: BoundaryState, noise: Tensor) -> Tensor:
+        """Points to evaluate next of the rows in START and BISECT; of others, any."""
+        middle = self.interpolate(x, state.far, (state.low + state.high) / 2)
+        if not any_row(state.phase == START):
             return middle
         start = self._start(x, state.tried, noise, _GRAIN[state.turn % len(_GRAIN)])
         share = (_CLOSER * state.distance / self.norm.size(start - x)).clamp(max=1).nan_to_num(nan=1.0)
-        return torch.where(column(state.phase == LOOK, x), self.along(x, start, share), middle)
+        return torch.where(column(state.phase == START, x), self.interpolate(x, start, share), middle)
 
-    def along(self, x: Tensor, far: Tensor, share: Tensor) -> Tensor:
-        """The point on the way from x to `far` at that share [B] of its distance: in L∞ every pixel goes as far as that
-        allows, else in a straight line."""
+    def interpolate(self, x: Tensor, far: Tensor, share: Tensor) -> Tensor:
+        """Interpolate from x towards `far` to a share [B] of its distance: in L∞ by clipping, else along the line."""
         move, part = far - x, column(share, x)
         if self.norm.name == "linf":
             cap = part * column(self.norm.size(move), x)
@@ -120,11 +122,6 @@ class Approach:
         return cells
 
 
-def some(rows: Tensor) -> bool:
-    """Whether there are any of these rows, bool [B]; where asking would stall a queue, it is said that there are."""
+def any_row(rows: Tensor) -> bool:
+    """True if any of the rows, bool [B], is set; always on a GPU, where asking would wait for the device."""
     return rows.device.type != "cpu" or bool(rows.any())
-
-
-def column(values: Tensor, like: Tensor) -> Tensor:
-    """[B] shaped to broadcast against like [B, ...]."""
-    return values.view(-1, *[1] * (like.dim() - 1))

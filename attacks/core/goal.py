@@ -30,15 +30,15 @@ class Goal:
         return other - own if self.targeted else own - other
 
     def loss(self, logits: Tensor) -> Tensor:
-        """What an ascent raises [B]: the cross-entropy's argument, logsumexp of the rivals against the class.
+        """What an ascent raises [B]: the cross-entropy's argument, logsumexp of the others against the class.
 
         Cross-entropy is softplus of this, so both have the same gradient direction in every row; but this one
         does not saturate. The float32 cross-entropy of a confident model is exactly 0 with a gradient of 0,
         which is how many a defence has looked robust.
         """
         own = self._own(logits)
-        rivals = torch.logsumexp(self.others(logits), 1)
-        return own - rivals if self.targeted else rivals - own
+        rest = torch.logsumexp(self.others(logits), 1)
+        return own - rest if self.targeted else rest - own
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         """-log softmax of the class, per row [B]."""

@@ -57,19 +57,20 @@ class Problem:
             self.trace.spend(self.rows, forwards, backwards)
 
 
-def posed(
+def validated(
     model: Classifier,
     x: Tensor,
     y: Tensor,
+    *,
     target: Tensor | None,
     ids: Tensor | None,
     seed: int,
     trace: Trace | None,
 ) -> Problem:
-    """What an attack was called with, if it fits.
+    """Validate the arguments of a call; see `Attack`.
 
     Raises:
-        ValueError: it does not; see `Attack`.
+        ValueError: they do not fit each other or the model.
     """
     require(isinstance(x, Tensor) and isinstance(y, Tensor), "x and y must be tensors")
     require(x.dtype in (torch.float32, torch.float64), f"x must be float32 or float64, got {x.dtype}")
@@ -88,25 +89,25 @@ def posed(
             f"x must lie in [0,1], got [{low:.4g}, {high:.4g}]: pass it not normalised",
         )
     check_count("seed", seed, 0, 2**64 - 1)
-    y = _column("y", y, x, "labels")
+    y = _integers("y", y, x, "labels")
     if target is not None:
-        target = _column("target", target, x, "targets")
+        target = _integers("target", target, x, "targets")
         clash = (target == y).nonzero()
         require(not len(clash), f"target equals the label in {len(clash)} rows, first in row {_first(clash)}")
-    ids = torch.arange(len(x)) if ids is None else _column("ids", ids, x, "ids").cpu()
+    ids = torch.arange(len(x)) if ids is None else _integers("ids", ids, x, "ids").cpu()
     goal = Goal.of(y, False) if target is None else Goal.of(target, True)
     if target is not None:  # the labels are not asked for, but one out of range is a mistake all the same
         goal = dataclasses.replace(goal, highest=max(goal.highest, Goal.of(y, False).highest))
     require(trace is None or len(trace.forwards) == len(x), "the trace is for a batch of another size")
     x = x.clone() if x.is_inference() else x.detach()
-    return Problem(x, goal, ids, seed, torch.arange(len(x)), trace, room=len(x))
+    return Problem(x, goal, ids, seed, rows=torch.arange(len(x)), trace=trace, room=len(x))
 
 
 def _first(rows: Tensor) -> int:
     return int(rows[0]) if len(rows) else -1
 
 
-def _column(name: str, values: Tensor, x: Tensor, what: str) -> Tensor:
+def _integers(name: str, values: Tensor, x: Tensor, what: str) -> Tensor:
     require(
         isinstance(values, Tensor) and values.dtype == torch.int64 and values.shape == x.shape[:1],
         f"{name} must be int64 of shape [{len(x)}], one of the {what} per row"

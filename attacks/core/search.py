@@ -17,8 +17,10 @@ from .problem import Problem
 
 
 def search(model: Classifier, problem: Problem, method: Method[S], rounds: int) -> Best:
-    """Run `method` for at most `rounds` evaluations a row, with gradients unless it is blind, and evaluate the
-    last point too."""
+    """Search with `method` for the best point of each row.
+
+    A row gets at most `rounds` steps, each with a gradient unless the method is blind; the last point is evaluated too.
+    """
     best = Best(problem.x.clone(), problem.x.new_full((len(problem.x),), torch.inf))
     rounded = model.precision != "fp32" and not (method.blind or method.exact)
     claims = Claims(model, problem, method, best) if rounded else None
@@ -46,7 +48,7 @@ def search(model: Classifier, problem: Problem, method: Method[S], rounds: int) 
         margin = problem.goal.margin(logits)
         score = method.score(problem, state, margin)
         if claims is not None:
-            score = claims.judge(problem, rows, state, margin, score, last)
+            score = claims.verify(problem, rows, state, margin, score=score, exact=last)
         best.offer(rows, state.point, score)
         if problem.trace is not None:
             problem.trace.note(problem.rows, score, margin < 0)
@@ -54,5 +56,5 @@ def search(model: Classifier, problem: Problem, method: Method[S], rounds: int) 
             break
         method.advance(problem, state, Evaluation(margin, value, gradient, logits))
     if claims is not None:
-        claims.settle()
+        claims.verify_pending()
     return best

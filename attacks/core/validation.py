@@ -52,7 +52,7 @@ def check_eps(norm: str, eps: float) -> None:
 
 
 def check_ratio(classes: int, aimed: bool) -> None:
-    """The loss dlr, the ratio of logits, is defined for so many classes; it is `aimed` with a rival or a target."""
+    """The loss dlr, the ratio of logits, is defined for so many classes; `aimed` where it leads towards one of them."""
     needed = 4 if aimed else 3
     require(
         classes >= needed,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..core.attack import Attack
 from ..core.goal import Goal
-from ..core.losses import rivals
+from ..core.losses import runners_up
 from ..core.problem import Problem
 from ..core.random_draws import row_generator
 from ..core.validation import check_eps, check_norm, require
@@ -152,10 +152,11 @@ class _Foreign(Attack):
     fewest: ClassVar[bool] = False  # works in L0
 
     def __post_init__(self) -> None:
+        parameters: dict[str, Any] = {**self.parameters()}
         if self.ball:
             check_norm(self)
-        if "eps" in self.parameters():
-            check_eps(self.norm, getattr(self, "eps"))  # noqa: B009
+        if "eps" in parameters:
+            check_eps(self.norm, parameters["eps"])
         for field in dataclasses.fields(self):
             if field.name not in ("norm", "eps"):
                 check_value(self._source, field.name, getattr(self, field.name), field.type)
@@ -163,7 +164,9 @@ class _Foreign(Attack):
 
     @property
     def _eps(self) -> float | None:
-        return getattr(self, "eps", None)
+        parameters: dict[str, Any] = {**self.parameters()}
+        budget: float | None = parameters.get("eps")
+        return budget
 
     @property
     def _source(self) -> str:
@@ -228,7 +231,7 @@ class _Foreign(Attack):
 
         x, goal, asked, built = problem.x, problem.goal, _wrapped(_AskedByFoolbox(model)), self._built()
         if self._source == "GenAttack" and not goal.targeted:  # it knows targets alone
-            goal = Goal.of(rivals(model, problem, 1)[:, 0], True)
+            goal = Goal.of(runners_up(model, problem, 1)[:, 0], True)
         criterion = (TargetedMisclassification if goal.targeted else Misclassification)(goal.classes)
         forwards, backwards = model.forwards, model.backwards
         try:

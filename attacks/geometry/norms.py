@@ -66,7 +66,7 @@ class Norm(ABC):
 
     def onto_plane(self, w: Tensor, gap: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """The smallest r, low <= r <= high, at which w·r is gap [B]; a row whose box ends before goes to its end."""
-        push = w * _column(gap.sign(), w)
+        push = w * column(gap.sign(), w)
         room = torch.where(push > 0, high, -low).flatten(1)
         gain = torch.where(room > 0, push.flatten(1).abs(), 0.0)
         top = gain.amax(1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)
@@ -100,7 +100,7 @@ class Norm(ABC):
             if not over.any():
                 break
             shrink = torch.where(over, eps / size * (1 - 1e-7), 1.0).to(x.dtype)
-            z = (x + (z - x) * _column(shrink, x)).clamp_(0, 1)
+            z = (x + (z - x) * column(shrink, x)).clamp_(0, 1)
         return z
 
 
@@ -219,13 +219,13 @@ class _L1(Norm):
         return signs * (gaps[:-1] * (eps / gaps.sum())).view(shape)
 
 
-def _column(values: Tensor, like: Tensor) -> Tensor:
+def column(values: Tensor, like: Tensor) -> Tensor:
     """[B] shaped to broadcast against like [B, ...]."""
     return values.view(-1, *[1] * (like.dim() - 1))
 
 
 def _per_row(eps: float | Tensor, like: Tensor) -> Any:
-    return _column(eps, like) if isinstance(eps, Tensor) else eps
+    return column(eps, like) if isinstance(eps, Tensor) else eps
 
 
 def _of_rows(eps: float | Tensor, rows: Tensor) -> float | Tensor:
@@ -237,9 +237,9 @@ def unit(r: Tensor) -> Tensor:
     if r.numel() == 0:
         return r
     top = r.flatten(1).abs().amax(1)
-    r = r / _column(torch.where(top > 0, top, 1), r)  # so that no square over- or underflows
+    r = r / column(torch.where(top > 0, top, 1), r)  # so that no square over- or underflows
     size = torch.linalg.vector_norm(r.flatten(1), dim=1)
-    return r / _column(torch.where(size > 0, size, 1), r)
+    return r / column(torch.where(size > 0, size, 1), r)
 
 
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (_Linf(), _L2(), _L1())}

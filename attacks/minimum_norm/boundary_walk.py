@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core.boundary_search import column
-from ..core.losses import Aim, rivals
+from ..core.losses import Aim, runners_up
 from ..core.method import Best, Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
-from ..geometry.norms import Norm
+from ..geometry.norms import Norm, column
 from ..model.classifier import Classifier
 
 _OVERSHOOT = 1.05  # how far across the plane
@@ -20,13 +19,13 @@ _BACK = 0.8  # share of the way from the picture that an adversarial point keeps
 
 
 @dataclass
-class _Walk(State):
+class _TangentState(State):
     aim: Aim
     turn: int
 
 
 @dataclass(frozen=True)
-class _Tangents(Method[_Walk]):
+class _TangentSteps(Method[_TangentState]):
     """See `search.Method`."""
 
     aim: Aim
@@ -35,17 +34,17 @@ class _Tangents(Method[_Walk]):
     pull: float
     exact: bool = True  # where the plane lies depends on small values
 
-    def begin(self, problem: Problem) -> _Walk:
+    def begin(self, problem: Problem) -> _TangentState:
         done = torch.zeros(len(problem.x), dtype=torch.bool, device=problem.x.device)
-        return _Walk(self.start, done, self.aim, 0)
+        return _TangentState(self.start, done, self.aim, 0)
 
-    def objective(self, state: _Walk, logits: Tensor) -> Tensor:
+    def objective(self, state: _TangentState, logits: Tensor) -> Tensor:
         return state.aim(logits)
 
-    def score(self, problem: Problem, state: _Walk, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _TangentState, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, self.norm.size(state.point - problem.x), torch.inf)
 
-    def advance(self, problem: Problem, state: _Walk, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _TangentState, seen: Evaluation) -> None:
         x, z, w = problem.x, state.point, seen.gradient
         hit = seen.margin < 0
         # Without a gradient no step leads anywhere.
@@ -63,8 +62,8 @@ class _Tangents(Method[_Walk]):
         state.turn += 1
 
 
-def tangents(
-    model: Classifier, problem: Problem, found: Best, aim: Aim, norm: Norm, steps: int, pull: float = 0.1
+def tangent_steps(
+    model: Classifier, problem: Problem, found: Best, aim: Aim, norm: Norm, *, steps: int, pull: float = 0.1
 ) -> Best:
     """The points found, or smaller ones, after so many gradients a row; a row without one starts at its picture.
 
@@ -76,20 +75,20 @@ def tangents(
         pull: largest share of the step that starts at the picture.
     """
     if steps > 0:
-        smaller = search(model, problem, _Tangents(aim, norm, found.point.clone(), pull), steps)
+        smaller = search(model, problem, _TangentSteps(aim, norm, found.point.clone(), pull), steps)
         found.offer(torch.arange(len(found.score), device=found.score.device), smaller.point, smaller.score)
     return found
 
 
-def openings(model: Classifier, problem: Problem, found: Best, norm: Norm, count: int) -> Best:
+def steps_from_picture(model: Classifier, problem: Problem, found: Best, norm: Norm, count: int) -> Best:
     """The points found, or smaller ones a single step from the picture towards each of the `count` likeliest wrong
     classes, for a gradient each: the likeliest, which an attack follows, need not be the nearest. A targeted goal has
     its one class already, and is left as it was."""
     if problem.goal.targeted or count < 1:
         return found
     everyone = torch.arange(len(found.score), device=found.score.device)
-    for rival in rivals(model, problem, count).unbind(1):
+    for runner_up in runners_up(model, problem, count).unbind(1):
         none = Best(problem.x.clone(), torch.full_like(found.score, torch.inf))
-        near = tangents(model, problem, none, Aim(problem.goal, "margin", rival), norm, 1)
+        near = tangent_steps(model, problem, none, Aim(problem.goal, "margin", runner_up), norm, steps=1)
         found.offer(everyone, near.point, near.score)
     return found

@@ -18,7 +18,7 @@ from ..core.search import search
 from ..core.validation import check_counts, check_from_zero, check_norm, check_optional, check_positive
 from ..geometry import norms
 from ..model.classifier import Classifier
-from .boundary_walk import openings, tangents
+from .boundary_walk import steps_from_picture, tangent_steps
 from .line_search import shorten
 from .penalty_search import PenaltySearch
 
@@ -37,7 +37,7 @@ _OPENINGS = 3  # gradients of the walk that look towards other classes first
 
 
 @dataclass
-class _Solve(State):
+class _CarliniWagnerState(State):
     goal: Goal
     penalty: PenaltySearch
     w: Tensor  # [B, n] the point in the unbounded space
@@ -53,7 +53,7 @@ class _Solve(State):
 
 
 @dataclass(frozen=True)
-class _CarliniWagner(Method[_Solve]):
+class _CarliniWagner(Method[_CarliniWagnerState]):
     """Adam on `c * |r|^2 + max(margin, -confidence)`; see `search.Method`."""
 
     steps: int
@@ -62,10 +62,10 @@ class _CarliniWagner(Method[_Solve]):
     constant: float | None
     confidence: float
 
-    def begin(self, problem: Problem) -> _Solve:
+    def begin(self, problem: Problem) -> _CarliniWagnerState:
         x = problem.x.flatten(1)
         zeros, w = x.new_zeros(len(x)), torch.atanh((2 * x - 1) * (1 - _INSET))
-        return _Solve(
+        return _CarliniWagnerState(
             point=problem.x.clone(),
             done=zeros.bool(),
             goal=problem.goal,
@@ -82,16 +82,16 @@ class _CarliniWagner(Method[_Solve]):
             slope=torch.zeros_like(x),
         )
 
-    def objective(self, state: _Solve, logits: Tensor) -> Tensor:
+    def objective(self, state: _CarliniWagnerState, logits: Tensor) -> Tensor:
         return state.goal.margin(logits).clamp(min=-self.confidence)
 
-    def score(self, problem: Problem, state: _Solve, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _CarliniWagnerState, margin: Tensor) -> Tensor:
         size = norms.get("l2").size(state.point - problem.x)
         # A picture that is there from the start is left alone, however close to the boundary.
         answer = (margin < -self.confidence) | ((margin < 0) & (size == 0))
         return torch.where(answer, size, torch.inf)
 
-    def advance(self, problem: Problem, state: _Solve, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _CarliniWagnerState, seen: Evaluation) -> None:
         x, z, slope = problem.x.flatten(1), state.point.flatten(1), seen.gradient.flatten(1)
         size, penalty = (z - x).norm(dim=1), state.penalty
         hit = seen.margin < -self.confidence
@@ -125,7 +125,7 @@ class _CarliniWagner(Method[_Solve]):
         state.held = state.held & ~ended
         self._step(x, state, torch.where(again, state.slope, slope))
 
-    def _guess(self, state: _Solve, margin: Tensor, slope: Tensor, fresh: Tensor) -> None:
+    def _guess(self, state: _CarliniWagnerState, margin: Tensor, slope: Tensor, fresh: Tensor) -> None:
         """The first c, above which the linearised loss does not pay for its perturbation, and how far to look."""
         steepness = slope.norm(dim=1)
         # Of a tie, as if the boundary were a little farther; of no slope, any.
@@ -135,7 +135,7 @@ class _CarliniWagner(Method[_Solve]):
         state.penalty.c = torch.where(fresh, c, state.penalty.c)
         state.reach = torch.where(fresh, _FACTOR * torch.nan_to_num(distance, nan=1.0), state.reach)
 
-    def _step(self, x: Tensor, state: _Solve, slope: Tensor) -> None:
+    def _step(self, x: Tensor, state: _CarliniWagnerState, slope: Tensor) -> None:
         t = torch.tanh(state.w)
         g = (slope + 2 * state.penalty.c[:, None] * (_boxed(t) - x)) * (1 - t.square())
         # Adam takes any scale, so long as its own tiny number and the squares' underflow are out of sight.
@@ -168,8 +168,8 @@ class CarliniWagner(Attack):
     picture; the first constant comes from the slope of the margin; the step is no longer than half the perturbation and
     fades to a hundredth over a solve; black and white are not at infinity but a fifth of the way in, so that they can
     be left in a few steps; the scale of the gradient is taken out. Unless a confidence is asked for, a third of the
-    searches is left out, and their gradients look towards the likeliest classes, see `tangents.openings`, and walk from
-    the smallest perturbation along the linearised boundary, see `tangents.tangents`; at the end it is shortened,
+    searches is left out, and their gradients look towards the likeliest classes, see `boundary_walk.steps_from_picture`, and walk from
+    the smallest perturbation along the linearised boundary, see `boundary_walk.tangent_steps`; at the end it is shortened,
     without gradients.
 
     Args:
@@ -223,6 +223,6 @@ class CarliniWagner(Attack):
             return found.point
         walk = self.steps * walks
         first = 0 if problem.goal.targeted else min(_OPENINGS, walk)
-        found = openings(model, problem, found, norm, first)
-        found = tangents(model, problem, found, Aim(problem.goal, "margin"), norm, walk - first)
+        found = steps_from_picture(model, problem, found, norm, first)
+        found = tangent_steps(model, problem, found, Aim(problem.goal, "margin"), norm, steps=walk - first)
         return shorten(model, problem, found, norm).point

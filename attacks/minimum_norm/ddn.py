@@ -21,32 +21,32 @@ from .line_search import shorten
 
 
 @dataclass
-class _Walk(State):
+class _DdnState(State):
     goal: Goal
     radius: Tensor  # [B]
     turn: int
 
 
 @dataclass(frozen=True)
-class _Ddn(Method[_Walk]):
+class _Ddn(Method[_DdnState]):
     """See `search.Method`."""
 
     steps: int
     radius: float
     gamma: float
 
-    def begin(self, problem: Problem) -> _Walk:
+    def begin(self, problem: Problem) -> _DdnState:
         x = problem.x
         done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        return _Walk(x.clone(), done, problem.goal, x.new_full((len(x),), self.radius), 0)
+        return _DdnState(x.clone(), done, problem.goal, x.new_full((len(x),), self.radius), 0)
 
-    def objective(self, state: _Walk, logits: Tensor) -> Tensor:
+    def objective(self, state: _DdnState, logits: Tensor) -> Tensor:
         return state.goal.loss(logits)
 
-    def score(self, problem: Problem, state: _Walk, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _DdnState, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, norms.get("l2").size(state.point - problem.x), torch.inf)
 
-    def advance(self, problem: Problem, state: _Walk, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _DdnState, seen: Evaluation) -> None:
         x, z = problem.x, state.point
         if state.turn == 0:
             state.done = seen.margin < 0  # there already: nothing to change

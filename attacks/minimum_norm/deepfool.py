@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..core.attack import Attack
 from ..core.goal import Goal
-from ..core.losses import rivals
+from ..core.losses import runners_up
 from ..core.method import Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
@@ -27,35 +27,35 @@ _STAGES = 6
 
 
 @dataclass
-class _Walk(State):
+class _DeepFoolState(State):
     goal: Goal
     turn: int
-    rivals: Tensor  # int64 [B, M]
+    runners_up: Tensor  # int64 [B, M]
 
 
 @dataclass(frozen=True)
-class _DeepFool(Method[_Walk]):
+class _DeepFool(Method[_DeepFoolState]):
     """Steps to the nearest of the linearised boundaries; see `search.Method`."""
 
     norm: norms.Norm
     overshoot: float
     steps: int
-    rivals: Tensor  # int64 [B, M]
+    runners_up: Tensor  # int64 [B, M]
     objectives: int
     exact: bool = True  # a boundary seen in bf16 is off by more than the last steps are long: they would stall
 
-    def begin(self, problem: Problem) -> _Walk:
+    def begin(self, problem: Problem) -> _DeepFoolState:
         x = problem.x
         done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        return _Walk(x.clone(), done, problem.goal, 0, self.rivals)
+        return _DeepFoolState(x.clone(), done, problem.goal, 0, self.runners_up)
 
-    def objective(self, state: _Walk, logits: Tensor) -> Tensor:
-        return ahead(state.goal, logits, state.rivals)
+    def objective(self, state: _DeepFoolState, logits: Tensor) -> Tensor:
+        return ahead(state.goal, logits, state.runners_up)
 
-    def score(self, problem: Problem, state: _Walk, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _DeepFoolState, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, self.norm.size(state.point - problem.x), torch.inf)
 
-    def advance(self, problem: Problem, state: _Walk, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _DeepFoolState, seen: Evaluation) -> None:
         z = state.point
         w, gap = nearest(self.norm, seen.gradient, -seen.value, -z, 1 - z)
         stages = max(1, min(_STAGES, self.steps) - state.turn)
@@ -115,7 +115,7 @@ class DeepFool(Attack):
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         norm, goal = norms.get(self.norm), problem.goal
-        classes = goal.classes[:, None] if goal.targeted else rivals(model, problem, self.candidates)
+        classes = goal.classes[:, None] if goal.targeted else runners_up(model, problem, self.candidates)
         method = _DeepFool(norm, self.overshoot, self.steps, classes, classes.shape[1])
         found = search(model, problem, method, self.steps)
         return shorten(model, problem, found, norm, rounds=10).point

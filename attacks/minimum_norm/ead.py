@@ -16,7 +16,7 @@ from ..core.search import search
 from ..core.validation import check_counts, check_norm, check_positive
 from ..geometry import norms
 from ..model.classifier import Classifier
-from .boundary_walk import tangents
+from .boundary_walk import tangent_steps
 from .line_search import shorten
 from .penalty_search import PenaltySearch
 
@@ -30,7 +30,7 @@ _PULL = 0.05  # in the last walk
 
 
 @dataclass
-class _Solve(State):
+class _EadState(State):
     aim: Aim
     penalty: PenaltySearch
     last: Tensor  # [B, n] where the latest step ended, before it was carried on by momentum
@@ -43,7 +43,7 @@ class _Solve(State):
 
 
 @dataclass(frozen=True)
-class _Ead(Method[_Solve]):
+class _Ead(Method[_EadState]):
     """FISTA on `c * (beta * |r|_1 + |r|_2^2) + loss` in the box; see `search.Method`."""
 
     aim: Aim
@@ -52,10 +52,10 @@ class _Ead(Method[_Solve]):
     step_size: float
     beta: float
 
-    def begin(self, problem: Problem) -> _Solve:
+    def begin(self, problem: Problem) -> _EadState:
         x = problem.x.flatten(1)
         zeros = x.new_zeros(len(x))
-        return _Solve(
+        return _EadState(
             point=problem.x.clone(),
             done=zeros.bool(),
             aim=self.aim,
@@ -69,13 +69,13 @@ class _Ead(Method[_Solve]):
             slope=torch.zeros_like(x),
         )
 
-    def objective(self, state: _Solve, logits: Tensor) -> Tensor:
+    def objective(self, state: _EadState, logits: Tensor) -> Tensor:
         return -state.aim(logits)
 
-    def score(self, problem: Problem, state: _Solve, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _EadState, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, norms.get("l1").size(state.point - problem.x), torch.inf)
 
-    def advance(self, problem: Problem, state: _Solve, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _EadState, seen: Evaluation) -> None:
         x, z, slope = problem.x.flatten(1), state.point.flatten(1), seen.gradient.flatten(1)
         r, hit, penalty = z - x, seen.margin < 0, state.penalty
         size = r.abs().sum(1)
@@ -106,7 +106,7 @@ class _Ead(Method[_Solve]):
         state.held = state.held & ~ended
         self._step(x, state, z, torch.where(again, state.slope, slope))
 
-    def _step(self, x: Tensor, state: _Solve, z: Tensor, slope: Tensor) -> None:
+    def _step(self, x: Tensor, state: _EadState, z: Tensor, slope: Tensor) -> None:
         c, r = state.penalty.c[:, None], z - x
         # So long that the loss alone moves the pixel it depends on most by the step size.
         longest = slope.abs().amax(1).clamp(min=torch.finfo(r.dtype).tiny)
@@ -136,7 +136,7 @@ class EAD(Attack):
 
     What is added: two fifths of the gradients solve for the elastic net, the others walk from the smallest point along
     the linearised boundary, two fifths towards each class in turn, the rest towards the likeliest; see
-    `tangents.tangents`. At the end the smallest perturbation is shortened, without gradients.
+    `boundary_walk.tangent_steps`. At the end the smallest perturbation is shortened, without gradients.
 
     Args:
         norm: "l1".
@@ -189,11 +189,13 @@ class EAD(Attack):
         walk = min(int(_SHARE * self.steps), max(0, self.steps - solve * self.searches))
         left = max(0, self.steps - solve * self.searches - walk)
 
-        def climb(rows: Problem, _: Tensor, rival: Tensor | None) -> Best:
-            method = _Ead(Aim(rows.goal, "ce", rival), solve, self.searches, self.step_size, self.beta)
+        def climb(rows: Problem, _: Tensor, runner_up: Tensor | None) -> Best:
+            method = _Ead(Aim(rows.goal, "ce", runner_up), solve, self.searches, self.step_size, self.beta)
             found = search(model, rows, method, min(self.steps, solve * self.searches))
-            return tangents(model, rows, found, Aim(rows.goal, "margin", rival), norm, walk)
+            return tangent_steps(model, rows, found, Aim(rows.goal, "margin", runner_up), norm, steps=walk)
 
-        found = towards(model, problem, self.targets, 1, False, climb)
-        found = tangents(model, problem, found, Aim(problem.goal, "margin"), norm, left * classes, _PULL)
+        found = towards(model, problem, climb, targets=self.targets)
+        found = tangent_steps(
+            model, problem, found, Aim(problem.goal, "margin"), norm, steps=left * classes, pull=_PULL
+        )
         return shorten(model, problem, found, norm).point

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from ..core.attack import Attack
-from ..core.boundary_search import column
 from ..core.goal import Goal
-from ..core.losses import rivals
+from ..core.losses import runners_up
 from ..core.method import Best, Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.random_draws import row_generator
-from ..core.restarts import abreast
+from ..core.restarts import batched_starts
 from ..core.search import search
 from ..core.validation import check_count, check_counts, check_norm
 from ..geometry import norms
+from ..geometry.norms import column
 from ..model.classifier import Classifier
 from .line_search import shorten
 from .linearised_boundary import ahead, nearest
@@ -34,33 +34,33 @@ _UNKNOWN = 0.05  # of the box: where a restart begins for a row that nothing has
 
 
 @dataclass
-class _Walk(State):
+class _FabState(State):
     goal: Goal
-    rivals: Tensor  # int64 [B, M]
+    runners_up: Tensor  # int64 [B, M]
 
 
 @dataclass(frozen=True)
-class _Fab(Method[_Walk]):
+class _Fab(Method[_FabState]):
     """Steps onto the linearised boundary, from the current point and from the picture; see `search.Method`."""
 
     norm: norms.Norm
-    rivals: Tensor  # int64 [B, M]
+    runners_up: Tensor  # int64 [B, M]
     start: Tensor  # like x
     within: float | None
     objectives: int
     exact: bool = True  # where the plane lies depends on small values
 
-    def begin(self, problem: Problem) -> _Walk:
+    def begin(self, problem: Problem) -> _FabState:
         done = torch.zeros(len(problem.x), dtype=torch.bool, device=problem.x.device)
-        return _Walk(self.start, done, problem.goal, self.rivals)
+        return _FabState(self.start, done, problem.goal, self.runners_up)
 
-    def objective(self, state: _Walk, logits: Tensor) -> Tensor:
-        return ahead(state.goal, logits, state.rivals)
+    def objective(self, state: _FabState, logits: Tensor) -> Tensor:
+        return ahead(state.goal, logits, state.runners_up)
 
-    def score(self, problem: Problem, state: _Walk, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _FabState, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, self.norm.size(state.point - problem.x), torch.inf)
 
-    def advance(self, problem: Problem, state: _Walk, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _FabState, seen: Evaluation) -> None:
         x, z = problem.x, state.point
         hit = seen.margin < 0
         w, gap = nearest(self.norm, seen.gradient, -seen.value, -z, 1 - z)
@@ -95,7 +95,7 @@ def search_fab(
     if goal.targeted:
         classes = goal.classes[:, None, None]
     else:
-        wrong = rivals(model, problem, targets or maxsize)
+        wrong = runners_up(model, problem, targets or maxsize)
         classes = wrong[:, :, None] if targets else wrong[:, None, :]  # [B, runs, M]
     wanted = within or 0.0
     best = Best(x.clone(), x.new_full((len(x),), torch.inf))
@@ -120,7 +120,7 @@ def search_fab(
         for numbers in (range(first, first + 1), range(first + 1, last)):
             left = left[best.score[left] > wanted]
             if len(left) and len(numbers):
-                found = abreast(problem, left, numbers, run)
+                found = batched_starts(problem, left, numbers, run)
                 best.offer(left, found.point, found.score)
     return best
 

@@ -18,7 +18,7 @@ from ..core.search import search
 from ..core.validation import check_count, check_norm, check_optional, check_positive
 from ..geometry import norms
 from ..model.classifier import Classifier
-from .boundary_walk import tangents
+from .boundary_walk import tangent_steps
 from .line_search import shorten
 
 _DUAL = {"linf": 1.0, "l2": 2.0, "l1": math.inf}
@@ -30,7 +30,7 @@ _GROWTH = 1.1  # of the radius, at least, until the boundary is first crossed
 
 
 @dataclass
-class _Walk(State):
+class _FmnState(State):
     goal: Goal
     radius: Tensor  # [B] of the ball
     best: Tensor  # [B] size of the smallest perturbation that reached the goal, inf where none did
@@ -38,7 +38,7 @@ class _Walk(State):
 
 
 @dataclass(frozen=True)
-class _Fmn(Method[_Walk]):
+class _Fmn(Method[_FmnState]):
     """See `search.Method`."""
 
     norm: norms.Norm
@@ -46,18 +46,18 @@ class _Fmn(Method[_Walk]):
     step_size: float
     gamma: float
 
-    def begin(self, problem: Problem) -> _Walk:
+    def begin(self, problem: Problem) -> _FmnState:
         x = problem.x
         nothing = x.new_zeros(len(x))
-        return _Walk(x.clone(), nothing.bool(), problem.goal, nothing, nothing + torch.inf, 0)
+        return _FmnState(x.clone(), nothing.bool(), problem.goal, radius=nothing, best=nothing + torch.inf, turn=0)
 
-    def objective(self, state: _Walk, logits: Tensor) -> Tensor:
+    def objective(self, state: _FmnState, logits: Tensor) -> Tensor:
         return state.goal.loss(logits)
 
-    def score(self, problem: Problem, state: _Walk, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _FmnState, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, self.norm.size(state.point - problem.x), torch.inf)
 
-    def advance(self, problem: Problem, state: _Walk, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _FmnState, seen: Evaluation) -> None:
         x, z, uphill = problem.x, state.point, seen.gradient
         size, hit = self.norm.size(z - x), seen.margin < 0
         state.done = hit & (size == 0)  # there already: nothing to change
@@ -135,5 +135,5 @@ class FMN(Attack):
         steps = self.steps - walk
         method = _Fmn(norm, steps, self.step_size or _STEP[self.norm], self.gamma)
         found = search(model, problem, method, steps)
-        found = tangents(model, problem, found, Aim(problem.goal, "margin"), norm, walk)
+        found = tangent_steps(model, problem, found, Aim(problem.goal, "margin"), norm, steps=walk)
         return shorten(model, problem, found, norm).point

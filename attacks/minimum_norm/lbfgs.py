@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..core.attack import Attack
 from ..core.goal import Goal
-from ..core.losses import rivals
+from ..core.losses import runners_up
 from ..core.method import Best, Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
@@ -34,7 +34,7 @@ _CLOSE = 1.1  # ratio of the brackets at which a row's search ends
 
 
 @dataclass
-class _Solve(State):
+class _LbfgsState(State):
     aim: Goal  # the class whose cross-entropy is lowered; what counts as reached is the problem's own goal
     row: Tensor  # int64 [B], its number among those that the attack began with
     penalty: PenaltySearch
@@ -65,7 +65,7 @@ class _Stages:
         self._x = x
         self.bests: list[Best] = []  # one a stage; a row holds inf where none of its classes has found any by then
 
-    def note(self, state: _Solve, ended: Tensor) -> None:
+    def note(self, state: _LbfgsState, ended: Tensor) -> None:
         """Keep what the rows that have `ended` a solve, bool [B], have found by now."""
         for stage in sorted(set(state.penalty.tried[ended].tolist())):
             while len(self.bests) < stage:
@@ -74,7 +74,7 @@ class _Stages:
             points = state.best[rows].view(-1, *self._x.shape[1:])
             self.bests[stage - 1].offer(state.row[rows], points, state.best_size[rows])
 
-    def reached(self, state: _Solve) -> Tensor:
+    def reached(self, state: _LbfgsState) -> Tensor:
         """The smallest size [B] in the stages that each row has come to."""
         smallest = torch.full_like(state.best_size, torch.inf)
         for stage, best in enumerate(self.bests, 1):
@@ -97,7 +97,7 @@ def _nothing(x: Tensor) -> Best:
 
 
 @dataclass(frozen=True)
-class _Lbfgs(Method[_Solve]):
+class _Lbfgs(Method[_LbfgsState]):
     """Projected L-BFGS on `c * |r|^2 + cross-entropy(x + r, target)` within the box; see `search.Method`."""
 
     steps: int
@@ -107,12 +107,12 @@ class _Lbfgs(Method[_Solve]):
     stages: _Stages
     exact: bool = True  # bf16 values are too coarse for the line search: distances came out a tenth larger
 
-    def begin(self, problem: Problem) -> _Solve:
+    def begin(self, problem: Problem) -> _LbfgsState:
         x = problem.x.flatten(1)
         rows = len(x)
         flags, zeros = torch.zeros(rows, dtype=torch.bool, device=x.device), x.new_zeros(rows)
         counts = torch.zeros(rows, dtype=torch.int64, device=x.device)
-        return _Solve(
+        return _LbfgsState(
             point=problem.x.clone(),
             done=flags,
             aim=Goal.of(self.aim, True),
@@ -134,20 +134,20 @@ class _Lbfgs(Method[_Solve]):
             best_slope=x.clone(),
         )
 
-    def objective(self, state: _Solve, logits: Tensor) -> Tensor:
+    def objective(self, state: _LbfgsState, logits: Tensor) -> Tensor:
         return state.aim.cross_entropy(logits)
 
-    def score(self, problem: Problem, state: _Solve, margin: Tensor) -> Tensor:
+    def score(self, problem: Problem, state: _LbfgsState, margin: Tensor) -> Tensor:
         size = (state.point - problem.x).flatten(1).norm(dim=1)
         # On a GPU a row that is done is looked at a few times more: what it comes upon then belongs to no search.
         return torch.where((margin < 0) & ~state.done, size, torch.inf)
 
-    def advance(self, problem: Problem, state: _Solve, seen: Evaluation) -> None:
+    def advance(self, problem: Problem, state: _LbfgsState, seen: Evaluation) -> None:
         x, z, slope = problem.x.flatten(1), state.point.flatten(1), seen.gradient.flatten(1)
         size = (z - x).norm(dim=1)
         hit = seen.margin < 0
         state.done = state.done | (hit & (size == 0))  # nothing to do: the picture is there already
-        self._note_best(state, z, slope, seen.value, size, hit)
+        self._note_best(state, size, seen)
 
         c = state.penalty.c
         begun = c > 0
@@ -178,14 +178,15 @@ class _Lbfgs(Method[_Solve]):
         z = (state.base + state.length[:, None] * state.move).clamp_(0, 1)
         state.point = z.view_as(state.point)
 
-    def _note_best(self, state: _Solve, z: Tensor, slope: Tensor, loss: Tensor, size: Tensor, hit: Tensor) -> None:
-        better = hit & (size < state.best_size)
+    def _note_best(self, state: _LbfgsState, size: Tensor, seen: Evaluation) -> None:
+        z, slope = state.point.flatten(1), seen.gradient.flatten(1)
+        better = (seen.margin < 0) & (size < state.best_size)
         rows = better.nonzero().squeeze(1)
         state.best[rows], state.best_slope[rows] = z[rows], slope[rows]
-        state.best_loss = torch.where(better, loss, state.best_loss)
+        state.best_loss = torch.where(better, seen.value, state.best_loss)
         state.best_size = torch.where(better, size, state.best_size)
 
-    def _next_constant(self, state: _Solve, ended: Tensor) -> None:
+    def _next_constant(self, state: _LbfgsState, ended: Tensor) -> None:
         penalty = state.penalty
         penalty.judge(ended, state.held, _FACTOR)
         close = penalty.high < _CLOSE * penalty.low
@@ -201,7 +202,7 @@ class _Lbfgs(Method[_Solve]):
         state.shortened = torch.where(ended, 0, state.shortened)
         state.held = state.held | again
 
-    def _aim(self, x: Tensor, state: _Solve, turned: Tensor) -> None:
+    def _aim(self, x: Tensor, state: _LbfgsState, turned: Tensor) -> None:
         """A new direction where `turned`, half the step along the old one elsewhere."""
         c = state.penalty.c
         g = torch.addcmul(state.slope, 2 * c[:, None], state.base - x)
@@ -280,7 +281,7 @@ class LBFGS(Attack):
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         goal = problem.goal
-        aims = goal.classes[:, None] if goal.targeted else rivals(model, problem, self.candidates)
+        aims = goal.classes[:, None] if goal.targeted else runners_up(model, problem, self.candidates)
         best, stages = _nothing(problem.x), _Stages(problem.x)
         everyone = torch.arange(len(problem.x), device=problem.x.device)
         for aim in aims.unbind(1):

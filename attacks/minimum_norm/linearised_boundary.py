@@ -9,12 +9,14 @@ from ..core.goal import Goal
 from ..geometry.norms import Norm
 
 
-def ahead(goal: Goal, logits: Tensor, rivals: Tensor) -> Tensor:
-    """How far each of `rivals` int64 [B, M] is ahead of the label [B, M]; of a targeted goal, how far the target is
-    ahead of the others [B, 1]. It is 0 on the boundary."""
+def ahead(goal: Goal, logits: Tensor, runners_up: Tensor) -> Tensor:
+    """Lead in logits of each of `runners_up` int64 [B, M] over the label [B, M], 0 on the boundary.
+
+    Of a targeted goal, the lead of the target over the others [B, 1].
+    """
     if goal.targeted:
         return -goal.margin(logits)[:, None]
-    return logits.gather(1, rivals) - logits.gather(1, goal.classes[:, None])
+    return logits.gather(1, runners_up) - logits.gather(1, goal.classes[:, None])
 
 
 def nearest(norm: Norm, w: Tensor, gap: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

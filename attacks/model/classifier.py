@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .channels_last import Layout
 from .fast_kernels import Kernels
+from .functions import FunctionModule
 
 PRECISIONS = ("fp32", "bf16")
 OUTPUTS = ("logits", "probabilities", "labels")
@@ -67,7 +68,7 @@ class Classifier:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {precision!r}")
         # A module around it gives a plain function a mode and (no) weights like any other.
-        self.net = net if isinstance(net, nn.Module) else _Function(net)
+        self.net = net if isinstance(net, nn.Module) else FunctionModule(net)
         self.outputs = outputs
         self.mean = _per_channel("mean", mean)
         self.std = _per_channel("std", std)
@@ -266,23 +267,6 @@ class Classifier:
     def _tell(self) -> None:
         if self.listener is not None:
             self.listener()
-
-
-class _Function(nn.Module):
-    """A plain function that answers, as a module; what it returns becomes a tensor beside its input."""
-
-    differentiable = False
-
-    def __init__(self, function: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Any:
-        out = self.function(x.detach().cpu())
-        try:
-            return torch.as_tensor(out).to(x.device)
-        except (TypeError, ValueError, RuntimeError):
-            return out
 
 
 def as_classifier(model: Classifier | nn.Module | Callable[[Tensor], Any]) -> Classifier:

@@ -70,19 +70,16 @@ def snow(
     x: Tensor,
     draw: torch.Generator,
     scale: float,
-    mean: float,
-    deviation: float,
-    zoom: float,
-    least: float,
-    radius: float,
-    smear: float,
+    flakes: tuple[float, float, float, float],
+    wind: tuple[float, float],
     dark: float,
 ) -> Tensor:
-    flakes = zoomed((mean + deviation * torch.randn(1, *x.shape[1:], generator=draw)).to(x), zoom)
-    flakes = torch.where(flakes < least, 0.0, flakes).clamp(0, 1)
-    flakes = trailed(flakes, radius * scale, smear * scale, _between(-135, -45, draw))
+    (mean, deviation, zoom, least), (radius, smear) = flakes, wind
+    layer = zoomed((mean + deviation * torch.randn(1, *x.shape[1:], generator=draw)).to(x), zoom)
+    layer = torch.where(layer < least, 0.0, layer).clamp(0, 1)
+    layer = trailed(layer, radius * scale, smear * scale, _between(-135, -45, draw))
     white = torch.maximum(x, grey(x) * 1.5 + 0.5)
-    return dark * x + (1 - dark) * white + flakes + flakes.rot90(2, (1, 2))
+    return dark * x + (1 - dark) * white + layer + layer.rot90(2, (1, 2))
 
 
 def frost(x: Tensor, draw: torch.Generator, _: float, keep: float, amount: float) -> Tensor:
@@ -199,18 +196,18 @@ CORRUPTIONS: dict[str, tuple[Corrupt, Levels, Levels]] = {
     "snow": (
         snow,
         [
-            (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
-            (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
-            (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
-            (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
-            (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+            ((0.1, 0.3, 3, 0.5), (10, 4), 0.8),
+            ((0.2, 0.3, 2, 0.5), (12, 4), 0.7),
+            ((0.55, 0.3, 4, 0.9), (12, 8), 0.7),
+            ((0.55, 0.3, 4.5, 0.85), (12, 8), 0.65),
+            ((0.55, 0.3, 2.5, 0.85), (12, 12), 0.55),
         ],
         [
-            (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
-            (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
-            (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-            (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
-            (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+            ((0.1, 0.2, 1, 0.6), (8, 3), 0.95),
+            ((0.1, 0.2, 1, 0.5), (10, 4), 0.9),
+            ((0.15, 0.3, 1.75, 0.55), (10, 4), 0.9),
+            ((0.25, 0.3, 2.25, 0.6), (12, 6), 0.85),
+            ((0.3, 0.3, 1.25, 0.65), (14, 12), 0.8),
         ],
     ),
     "frost": (

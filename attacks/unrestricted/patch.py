@@ -122,7 +122,7 @@ class Patch(OneForAll):
             return rows
         part = rows if rows.goal.targeted else rows.take((rows.goal.classes != self.towards).nonzero().squeeze(1))
         goal = Goal.of(torch.full_like(part.goal.classes, self.towards), True)
-        return Problem(part.x, goal, part.ids, part.seed, part.rows, part.trace)
+        return Problem(part.x, goal, part.ids, part.seed, rows=part.rows, trace=part.trace)
 
     def _side(self, shape: Sequence[int]) -> float:
         """Of the patch at its full size on pictures of that shape, or its diameter, in pixels."""

@@ -47,6 +47,7 @@ class OneForAll(Attack):
         if change is None:
             return self
         fitted = copy.copy(self)
+        # No argument of the constructor: with another hyperparameter the change would have to be found anew.
         object.__setattr__(fitted, "change", change)
         return fitted
 

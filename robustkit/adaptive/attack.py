@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 
@@ -47,7 +47,22 @@ class Subject(Steady):
 
 
 @dataclass(frozen=True)
-class Adaptive(Attack):
+class _Resolved(Attack):
+    """Fields of `Adaptive`, its norm and ε settled."""
+
+    name: ClassVar[str] = "adaptive"
+    title: ClassVar[str] = "Adaptive attack"
+    paper: ClassVar[str] = "Tramèr et al. 2020, arXiv 2002.08347"
+
+    subject: Subject
+    attack: Attack
+    kind: str
+    norm: str = field(kw_only=True)
+    eps: float = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Adaptive(_Resolved):
     """An attack of ours on a `Subject`, judged like any other.
 
     Tramèr et al. 2020, arXiv 2002.08347: an evaluation adapts the attack to the defence.
@@ -58,28 +73,26 @@ class Adaptive(Attack):
         kind: a word or two for its title.
     """
 
-    name: ClassVar[str] = "adaptive"
-    title: ClassVar[str] = "Adaptive attack"
-    paper: ClassVar[str] = "Tramèr et al. 2020, arXiv 2002.08347"
+    def __init__(self, subject: Subject, attack: Attack, kind: str, *, norm: str = "", eps: float = 0.0) -> None:
+        eps = eps or float(attack.parameters()["eps"] or 0.0)
+        inner = attack.at(eps)
+        if subject.habits.draws > 1:  # one lucky draw is no reason to stop
+            inner = inner.thorough()
+        super().__init__(subject, inner, kind, norm=norm or inner.norm, eps=eps)
 
-    subject: Subject
-    attack: Attack
-    kind: str
-    norm: str = field(default="", kw_only=True)
-    eps: float = field(default=0.0, kw_only=True)
+    @property
+    def title(self) -> str:  # type: ignore[override]  # an attribute of the class elsewhere
+        """Title of the inner attack, and the kind."""
+        return f"{self.attack.title} ({self.kind})"
 
-    def __post_init__(self) -> None:
-        early = self.subject.habits.draws == 1  # one lucky draw is no reason to stop
-        eps = self.eps or float(self.attack.parameters()["eps"] or 0.0)
-        values = {
-            "norm": self.attack.norm,
-            "eps": eps,
-            "attack": self.attack.at(eps) if early else _to_the_end(self.attack.at(eps)),
-        }
-        # What it sees of the model is what the attack inside sees.
-        values |= {"title": f"{self.attack.title} ({self.kind})", "access": self.attack.access}
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+    @property
+    def access(self) -> str:  # type: ignore[override]
+        """Access that the inner attack needs."""
+        return self.attack.access
+
+    def thorough(self) -> Self:
+        """Copy the attack with early stopping of the inner one off."""
+        return replace(self, attack=self.attack.thorough())
 
     def parameters(self) -> dict[str, int | float | str | bool | None]:
         """The inner attack's hyperparameters, and the look."""
@@ -95,9 +108,3 @@ class Adaptive(Attack):
         model.forwards += after[0] - before[0]
         model.backwards += after[1] - before[1]
         return points
-
-
-def _to_the_end(attack: Attack) -> Attack:
-    """The attack with all its steps, where it has a choice."""
-    values: dict[str, Any] = {"early_stop": False} if "early_stop" in attack.parameters() else {}
-    return replace(attack, **values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -69,7 +68,9 @@ def certify(
     if not all(attack.ball for attack in attacks):
         raise ConfigError("a certificate is about a ball, which patches, rotations and corruptions leave: take others")
     (subject,), data = resolved((model,), data)
-    attacks = [_thorough(attack) if smoothing else attack for attack in attacks or [_default(subject, norm, smoothing)]]
+    attacks = attacks or [_default(subject, norm, smoothing)]
+    if smoothing:  # just across the boundary of the attack's model, the vote would give no answer
+        attacks = [attack.thorough() for attack in attacks]
     certifier: Certifier
     if isinstance(method, Smoothing):
         room = batch_size or default_batch(subject)
@@ -125,9 +126,3 @@ def _default(model: LoadedModel, norm: str, smoothing: bool) -> Attack:
     if model.access != "gradient":
         return Square(norm=norm, queries=200)
     return PGD(norm=norm, steps=20) if smoothing else APGD(norm=norm)
-
-
-def _thorough(attack: Attack) -> Attack:
-    """With all its steps: just across the boundary of the attack's model, the vote would give no answer."""
-    changes: dict[str, Any] = {"early_stop": False} if "early_stop" in attack.parameters() else {}
-    return dataclasses.replace(attack, **changes)

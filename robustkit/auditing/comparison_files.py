@@ -112,7 +112,7 @@ def compare_picture(
         raise ConfigError(f"the model already sees {model.class_name(aim)} in {path}: choose another target")
     budgeted = attack.ball and not attack.minimum_norm
     if budgeted:
-        attack = attack.at(eps, early_stop=False)
+        attack = attack.at(eps).thorough()
     goal = None if aim is None else torch.tensor([aim], device=model.device)
     try:
         point = attack(model, x, seen, target=goal, seed=seed)

@@ -208,7 +208,8 @@ class Worker:
         if (place, eps) in self.prepared.fitted:
             return self.prepared.fitted[place, eps]
         attack = self.attacks[place]
-        return attack if eps is None else attack.at(eps, early_stop=early_stop)
+        sized = attack if eps is None else attack.at(eps)
+        return sized if early_stop else sized.thorough()
 
     def points(self, attack: Attack, rows: Rows, trace: Trace | None = None) -> Tensor:
         """The points that an attack returns; a row whose label is its target is attacked untargeted."""

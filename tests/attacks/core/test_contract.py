@@ -68,8 +68,8 @@ def test_one_step_moves_and_the_result_is_not_the_clean_picture(kind: type[Attac
 def test_targets_are_reached_on_an_easy_model(trained: Trained, kind: type[Attack]) -> None:
     """The nearer of two classes, far inside what is allowed."""
     net, x, y = trained
-    rivals = net(x).detach().scatter(1, y[:, None], -torch.inf)
-    target = rivals.argmax(1)
+    runners_up = net(x).detach().scatter(1, y[:, None], -torch.inf)
+    target = runners_up.argmax(1)
     adv = (LBFGS() if kind is LBFGS else kind(eps=0.3))(net, x, y, target=target)
     reached = net(adv).argmax(1) == target
     assert float(reached.float().mean()) >= (0.8 if kind is FGSM else 1.0)

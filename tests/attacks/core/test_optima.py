@@ -128,7 +128,7 @@ def test_lbfgs_finds_the_closest_of_many_classes() -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_an_iterated_attack_beats_the_one_step_where_the_classes_are_many(norm: str) -> None:
-    """The steepest direction mixes all rivals; near the boundary one is left, and more steps see that."""
+    """The steepest direction mixes all runners_up; near the boundary one is left, and more steps see that."""
     torch.manual_seed(1)
     net, x = linear(torch.randn(6, 16), torch.zeros(6)), 0.4 + 0.2 * torch.rand(64, 1, 4, 4)
     y = net(x).argmax(1)

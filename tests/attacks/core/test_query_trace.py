@@ -1,4 +1,4 @@
-"""What an attack says it spent, against a network that counts; averaged draws; losses towards one rival."""
+"""What an attack says it spent, against a network that counts; averaged draws; losses towards one runner_up."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def test_eot_multiplies_the_queries(trained, attack) -> None:
 
 def test_a_loss_towards_a_rival_is_the_formula() -> None:
     z = torch.tensor([[3.0, 1.0, 0.5, -2.0, 0.0]], dtype=torch.float64)
-    goal, rival = Goal.of(torch.tensor([0]), False), torch.tensor([2])
-    assert float(Aim(goal, "margin", rival)(z)) == pytest.approx(-2.5)
+    goal, runner_up = Goal.of(torch.tensor([0]), False), torch.tensor([2])
+    assert float(Aim(goal, "margin", runner_up)(z)) == pytest.approx(-2.5)
     # Croce & Hein 2020, equation 7: -(z_y - z_t) / (z_pi1 - (z_pi3 + z_pi4) / 2)
-    assert float(Aim(goal, "dlr", rival)(z)) == pytest.approx(-2.5 / (3 - (0.5 + 0.0) / 2))
-    expected = -torch.nn.functional.cross_entropy(z, rival)
-    ours = -torch.nn.functional.softplus(-Aim(goal, "ce", rival)(z))
+    assert float(Aim(goal, "dlr", runner_up)(z)) == pytest.approx(-2.5 / (3 - (0.5 + 0.0) / 2))
+    expected = -torch.nn.functional.cross_entropy(z, runner_up)
+    ours = -torch.nn.functional.softplus(-Aim(goal, "ce", runner_up)(z))
     assert float(ours) == pytest.approx(float(expected))
     assert float(Aim(goal, "dlr")(z)) == pytest.approx(-2 / (3 - 0.5))
 

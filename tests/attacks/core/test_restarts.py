@@ -13,7 +13,7 @@ from robustkit.attacks.core.goal import Goal
 from robustkit.attacks.core.method import Best
 from robustkit.attacks.core.problem import Problem
 from robustkit.attacks.core.query_trace import Trace
-from robustkit.attacks.core.restarts import abreast, restarted
+from robustkit.attacks.core.restarts import batched_starts, best_of_starts
 
 
 class Widest(Classifier):
@@ -40,7 +40,7 @@ def test_each_row_gets_the_best_of_its_starts_whatever_the_room(room) -> None:
         assert torch.equal(rows.rows, which)
         return Best(torch.stack([which, starts], 1).float(), scores[which, starts])
 
-    found = abreast(problem(5, room), torch.tensor([0, 2, 4]), range(1, 4), run)
+    found = batched_starts(problem(5, room), torch.tensor([0, 2, 4]), range(1, 4), run)
     chosen = scores[[0, 2, 4], 1:].argmin(1) + 1
     assert torch.equal(found.point, torch.stack([torch.tensor([0, 2, 4]), chosen], 1).float())
     assert max(sizes) <= max(room, 3)
@@ -54,7 +54,7 @@ def test_the_first_start_is_made_by_itself_and_what_it_fools_is_done() -> None:
         asked.append((which.tolist(), starts.tolist()))
         return Best(rows.x, torch.where(which == 1, -1.0, 1.0))
 
-    restarted(problem(3), 3, True, run)
+    best_of_starts(problem(3), 3, True, run)
     assert asked[0] == ([0, 1, 2], [0, 0, 0])
     later = [pair for rows, starts in asked[1:] for pair in zip(rows, starts, strict=True)]
     assert later == [(0, 1), (0, 2), (2, 1), (2, 2)]
