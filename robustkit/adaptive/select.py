@@ -13,11 +13,12 @@ from robustkit.adaptive.attack import Adaptive, Subject
 from robustkit.adaptive.backward_model import FIRST, LAST, Look
 from robustkit.adaptive.determinised import Habits, Steady
 from robustkit.adaptive.gradient_modes import Ends, Layers, StraightThrough, Thresholds
-from robustkit.adaptive.remedies import SOURCES, Remedy
+from robustkit.adaptive.remedies import PAPERS, Remedy
 from robustkit.attacks import APGD, Square
 from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.goal import Goal
 from robustkit.attacks.model.classifier import Classifier
+from robustkit.checks.papers import cite
 from robustkit.checks.probe import LARGE
 
 _MODULES = 3  # to try as the way in, and as the way out
@@ -49,7 +50,7 @@ class Prepared:
     @property
     def source(self) -> str:
         """The papers."""
-        return "; ".join(dict.fromkeys(part for each in sorted(self.remedies) for part in SOURCES[each].split("; ")))
+        return cite(*(paper for remedy in sorted(self.remedies) for paper in PAPERS[remedy]))
 
 
 def prepare(

@@ -19,9 +19,9 @@ from robustkit.attacks import Classifier
 from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.random_draws import row_generator
 from robustkit.attacks.geometry import norms
+from robustkit.checks.check import Finding, NotApplicable, check
 from robustkit.checks.evidence import FEW, Evidence
-from robustkit.checks.probe import NotApplicable
-from robustkit.checks.result import Finding
+from robustkit.checks.papers import ZIMMERMANN
 
 PASS = 0.95
 _INNER = 48  # points that must stay on this side, of half the radius
@@ -99,6 +99,17 @@ def found_by(attack: Attack, model: Classifier, planted: Planted, x: Tensor, sam
     return bool(readout.logits(points).argmax(1) == 1)
 
 
+@check(
+    id="active-test",
+    title="The attack finds adversarial points that are known to be there.",
+    paper=ZIMMERMANN,
+    threshold=1 - PASS,
+    severity="fail",
+    remedy=(
+        "The attack is too weak for this model: more steps, a larger step size, another loss, or one that needs no "
+        "gradients."
+    ),
+)
 def active_test(evidence: Evidence) -> Finding:
     """Share of the planted examples that the audit's strongest attack misses."""
     model, record = evidence.subject, evidence.record

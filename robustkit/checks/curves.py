@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import binom, poisson
 
+from robustkit.checks.check import Finding, NotApplicable, check
 from robustkit.checks.evidence import Evidence, single
-from robustkit.checks.probe import NotApplicable
-from robustkit.checks.result import Finding
+from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, WILSON, cite
 from robustkit.reports import AttackResult, Gate
 from robustkit.reports.record.statistics import TOLERANCE
 
@@ -18,6 +18,17 @@ _MUCH = 0.05
 _LEVEL = 0.05
 
 
+@check(
+    id="single-step",
+    title="Many steps break whatever a single step breaks.",
+    paper=cite(CARLINI, ATHALYE),
+    threshold=LUCK,
+    severity="fail",
+    remedy=(
+        "The gradients mislead beyond the first step: see the checks of the gradients, and attack without gradients "
+        "too (square)."
+    ),
+)
 def single_step(evidence: Evidence) -> Finding:
     """Share of samples that one step breaks, at some ε, and no attack of many steps does."""
     _untargeted(evidence)
@@ -27,6 +38,17 @@ def single_step(evidence: Evidence) -> Finding:
     return _overtaken(evidence, weak, evidence.iterated, "a single step")
 
 
+@check(
+    id="black-box",
+    title="What noise, transfer or an attack without gradients breaks, gradients break too.",
+    paper=cite(CARLINI, AUTOATTACK),
+    threshold=LUCK,
+    severity="fail",
+    remedy=(
+        "Give the attack with gradients more steps, restarts and another loss (autoattack); if that does not help, "
+        "the gradients are masked."
+    ),
+)
 def black_box(evidence: Evidence) -> Finding:
     """Share of samples that noise, transferred points or an attack without gradients breaks, at some ε, and no
     attack with gradients does."""
@@ -71,6 +93,17 @@ def _overtaken(evidence: Evidence, weak: list[AttackResult], strong: list[Attack
     return Finding(most / total, detail, wrong=many and most > _MUCH * total, doubt=many)
 
 
+@check(
+    id="eps-growth",
+    title="Success grows with ε.",
+    paper=cite(CARLINI, ATHALYE),
+    threshold=0.75,
+    severity="fail",
+    remedy=(
+        "Look for gradients that vanish or mislead away from the picture, and for a step size that does not grow "
+        "with ε."
+    ),
+)
 def growth(evidence: Evidence) -> Finding:
     """How much is missing of what a larger ε should break: of half of what a straight line through 0 would give.
 
@@ -103,6 +136,14 @@ def _untargeted(evidence: Evidence) -> None:
         raise NotApplicable("The attacks aimed at a target; what they break besides does not compare.")
 
 
+@check(
+    id="outside",
+    title="Every adversarial point lies in ball and box.",
+    paper=CARLINI,
+    threshold=0.0,
+    severity="warn",
+    remedy="An attack that leaves them found less than it could: take another that keeps to them.",
+)
 def outside(evidence: Evidence) -> Finding:
     """How many points left ball or box."""
     stray = {attack.title: attack.outside for attack in evidence.record.attacks if attack.outside}
@@ -112,6 +153,14 @@ def outside(evidence: Evidence) -> Finding:
     return Finding(float(sum(stray.values())), f"Points outside did not count: {names}.")
 
 
+@check(
+    id="rounding",
+    title="The saved pictures fool the model as the points did.",
+    paper=CARLINI,
+    threshold=0.0,
+    severity="warn",
+    remedy="Read the accuracy at that ε as one for pixels that need not be whole levels.",
+)
 def rounding(evidence: Evidence) -> Finding:
     """Share of the saved pictures in which 8 bits undo an attack within a budget.
 
@@ -124,6 +173,14 @@ def rounding(evidence: Evidence) -> Finding:
     return Finding(undone / len(shown), f"In {undone} of {len(shown)} pictures rounding to 8 bits undid the attack.")
 
 
+@check(
+    id="few-samples",
+    title="The samples are enough for the gates asked.",
+    paper=cite(WILSON, CARLINI),
+    threshold=0.0,
+    severity="warn",
+    remedy="Judge more samples, or ask for a floor farther from what the model reaches.",
+)
 def few_samples(evidence: Evidence) -> Finding:
     """How many gates on a robust accuracy have a floor inside its 95 % interval."""
     gates = [gate for gate in evidence.record.gates if gate.kind == "fail-under" and gate.measured is not None]

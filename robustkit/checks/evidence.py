@@ -13,7 +13,8 @@ from torch import Tensor
 
 from robustkit.attacks import APGD, PGD, AutoAttack, Classifier
 from robustkit.attacks.core.attack import Attack
-from robustkit.checks.probe import LARGE, NotApplicable
+from robustkit.checks.check import NotApplicable
+from robustkit.checks.probe import LARGE
 from robustkit.reports import AttackResult, AuditRecord
 from robustkit.reports.record.statistics import TOLERANCE
 

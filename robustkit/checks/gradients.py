@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, autograd
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from robustkit.checks.probe import NotApplicable, Probe
-from robustkit.checks.result import Finding
+from robustkit.checks.check import Finding, NotApplicable, check
+from robustkit.checks.papers import ATHALYE, CARLINI, CARLINI_WAGNER, PINTOR, TEST_TIME, cite
+from robustkit.checks.probe import Probe
 from robustkit.text import one_line
 
 _DIRECTIONS = 5
@@ -22,6 +23,17 @@ _ENOUGH = 0.15  # an error that needs no other step to be called small
 _JITTER = 12 / 255
 
 
+@check(
+    id="gradient-unavailable",
+    title="The gradient with respect to the picture can be taken.",
+    paper=PINTOR,
+    threshold=0.0,
+    severity="fail",
+    remedy=(
+        "Write the stage in differentiable operations or give it a stand-in gradient (BPDA); else take attacks that "
+        "need none, such as square."
+    ),
+)
 def unavailable(probe: Probe) -> Finding:
     """Whether asking for the gradient raises."""
     try:
@@ -33,6 +45,17 @@ def unavailable(probe: Probe) -> Finding:
     return Finding(0.0, "The gradient with respect to the picture can be taken.")
 
 
+@check(
+    id="gradient-zero",
+    title="Every row has a gradient that is not 0.",
+    paper=cite(PINTOR, ATHALYE),
+    threshold=0.05,
+    severity="fail",
+    remedy=(
+        "Find the stage that stops it (rounding, argmax, detach, saturation), replace its gradient (BPDA), and attack "
+        "without gradients too."
+    ),
+)
 def zero(probe: Probe) -> Finding:
     """Share of rows whose gradient is 0 in every pixel."""
     flat = _gradients(probe).flatten(1)
@@ -40,6 +63,14 @@ def zero(probe: Probe) -> Finding:
     return Finding(share, f"{100 * share:.0f} % of the rows have a gradient of exactly 0.")
 
 
+@check(
+    id="gradient-nan",
+    title="No gradient holds NaN or infinite numbers.",
+    paper=CARLINI,
+    threshold=0.0,
+    severity="fail",
+    remedy="Look for a division by 0, a square root or a norm at 0 in the forward pass; add a small constant there.",
+)
 def nan(probe: Probe) -> Finding:
     """Share of rows whose gradient holds NaN or an infinite number."""
     flat = _gradients(probe).flatten(1)
@@ -49,6 +80,14 @@ def nan(probe: Probe) -> Finding:
     return Finding(share, f"{100 * share:.0f} % of the rows have NaN or infinite numbers in their gradient.")
 
 
+@check(
+    id="saturated",
+    title="The float32 cross-entropy has a gradient wherever the margin has one.",
+    paper=cite(CARLINI_WAGNER, CARLINI),
+    threshold=0.05,
+    severity="fail",
+    remedy="Attack with a loss that does not saturate (loss=margin or dlr), or divide the logits by a constant.",
+)
 def saturated(probe: Probe) -> Finding:
     """Share of rows where the cross-entropy has no gradient though the margin has one."""
     alive = _gradients(probe).flatten(1).abs().sum(1) != 0
@@ -63,6 +102,14 @@ def saturated(probe: Probe) -> Finding:
     )
 
 
+@check(
+    id="gradient-wrong",
+    title="The gradient is the slope of what the model answers.",
+    paper=ATHALYE,
+    threshold=0.3,
+    severity="fail",
+    remedy="Find the stage with a gradient of its own, or with none; attack without gradients too (square).",
+)
 def wrong(probe: Probe) -> Finding:
     """How far directional derivatives lie from central differences: median row, each at its best step.
 
@@ -112,6 +159,14 @@ def wrong(probe: Probe) -> Finding:
     )
 
 
+@check(
+    id="optimises-inside",
+    title="A forward pass does not optimise anything.",
+    paper=TEST_TIME,
+    threshold=0.0,
+    severity="fail",
+    remedy="Attack through the optimisation (unroll it, or BPDA with EOT), and attack the network without it.",
+)
 def optimises_inside(probe: Probe) -> Finding:
     """How often a forward pass differentiates something or steps an optimiser."""
     with _counted() as calls:

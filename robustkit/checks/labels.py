@@ -11,8 +11,9 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from robustkit.attacks.model.classifier import Classifier
-from robustkit.checks.probe import NotApplicable, Probe
-from robustkit.checks.result import Finding
+from robustkit.checks.check import Finding, NotApplicable, check
+from robustkit.checks.papers import CARLINI
+from robustkit.checks.probe import Probe
 
 _SHUFFLES = 400
 _GAIN = 0.3  # in accuracy, of another naming of the classes
@@ -27,6 +28,14 @@ _NORMALISATIONS = {
 }
 
 
+@check(
+    id="labels-permuted",
+    title="The labels number the classes as the model does.",
+    paper=CARLINI,
+    threshold=0.3,
+    severity="fail",
+    remedy="Compare the order of the data's classes with the model's; give the names of the classes. Is it trained?",
+)
 def permuted(probe: Probe) -> Finding:
     """What the best renaming of the classes adds to the accuracy; wrong if it is much, and no accident.
 
@@ -75,6 +84,14 @@ def _renamed(truth: np.ndarray, said: np.ndarray) -> float:
     return float(table[linear_sum_assignment(table, maximize=True)].sum() / len(truth))
 
 
+@check(
+    id="wrong-range",
+    title="The pixels are preprocessed as the model was trained, once.",
+    paper=CARLINI,
+    threshold=0.2,
+    severity="fail",
+    remedy="Give pixels in [0,1] and the normalisation once, in the model or beside it (mean=..., std=...).",
+)
 def wrong_range(probe: Probe) -> Finding:
     """What the best other preprocessing of the pixels adds to the accuracy; wrong if it is much, and no accident."""
     accuracy = 100 * float(probe.right.float().mean())

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import torch
 
-from robustkit.checks.probe import NotApplicable, Probe, apart, changed, put_back, reseed
-from robustkit.checks.result import Finding
+from robustkit.checks.check import Finding, NotApplicable, check
+from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, PINTOR, TEST_TIME, TRAMER, cite
+from robustkit.checks.probe import COMPANY, Probe, apart, changed, put_back, reseed
 
 _TURNS = 24
 
 
+@check(
+    id="training-mode",
+    title="The network answers as it does in eval mode.",
+    paper=CARLINI,
+    threshold=0.0,
+    severity="warn",
+    remedy="Call .eval() on the network, and compare with figures that were taken in eval mode alone.",
+)
 def training_mode(probe: Probe) -> Finding:
     """Share of rows that training mode answers otherwise, where some of the network was handed over in it."""
     model = probe.model
@@ -42,6 +51,14 @@ def training_mode(probe: Probe) -> Finding:
     )
 
 
+@check(
+    id="state-changes",
+    title="A query changes nothing in the network.",
+    paper=TEST_TIME,
+    threshold=0.0,
+    severity="fail",
+    remedy="Take what learns or counts out of the forward pass, or attack a fresh copy each time.",
+)
 def state_changes(probe: Probe) -> Finding:
     """How many weights and buffers a query changes."""
     put_back(probe.model.net, probe.kept)
@@ -53,6 +70,14 @@ def state_changes(probe: Probe) -> Finding:
     return Finding(float(len(names)), f"A query changes {len(names)} of the weights and buffers{some}.")
 
 
+@check(
+    id="randomised",
+    title="The same picture gets the same answer every time.",
+    paper=cite(AUTOATTACK, ATHALYE),
+    threshold=1e-4,
+    severity="fail",
+    remedy="Average the gradients over draws (eot=20), and judge each point by several draws too.",
+)
 def randomised(probe: Probe) -> Finding:
     """AutoAttack's flag: the largest distance between normalised logits of equal queries."""
     spread, counts = probe.spread
@@ -64,6 +89,14 @@ def randomised(probe: Probe) -> Finding:
     )
 
 
+@check(
+    id="batch-dependent",
+    title="A row's answer does not depend on the other rows.",
+    paper=TEST_TIME,
+    threshold=COMPANY,
+    severity="fail",
+    remedy="Use fixed statistics in place of the batch's: running statistics in batch norm, and eval mode.",
+)
 def batch_dependent(probe: Probe) -> Finding:
     """The most that a row's answer changes with its company."""
     most, way = probe.company
@@ -72,6 +105,14 @@ def batch_dependent(probe: Probe) -> Finding:
     return Finding(most, f"A row's logits change by up to {most:.2g} of their size {way}.")
 
 
+@check(
+    id="probabilities",
+    title="The model returns logits, not probabilities.",
+    paper=AUTOATTACK,
+    threshold=0.99,
+    severity="fail",
+    remedy="Return what goes into the softmax; if that cannot be had, say outputs='probabilities'.",
+)
 def probabilities(probe: Probe) -> Finding:
     """Share of rows that look like probabilities; wrong if all do."""
     if probe.model.outputs != "logits":
@@ -84,6 +125,14 @@ def probabilities(probe: Probe) -> Finding:
     )
 
 
+@check(
+    id="huge-logits",
+    title="The logits are finite and of a size that float32 resolves.",
+    paper=CARLINI,
+    threshold=1e6,
+    severity="fail",
+    remedy="Look for a division by 0 or a weight that grew without bound; divide the logits by a constant.",
+)
 def huge_logits(probe: Probe) -> Finding:
     """The largest finite logit; an infinite one is wrong too."""
     reseed(probe.seed)
@@ -95,6 +144,14 @@ def huge_logits(probe: Probe) -> Finding:
     return Finding(most, f"The largest logit is {most:.3g}{tail}.", wrong=bool(endless) or most > 1e6)
 
 
+@check(
+    id="step-stage",
+    title="The answer follows small changes of the picture smoothly.",
+    paper=ATHALYE,
+    threshold=0.25,
+    severity="fail",
+    remedy="Replace the gradient of the quantising stage (BPDA), and attack without gradients too (square).",
+)
 def step_stage(probe: Probe) -> Finding:
     """Share of small changes of the picture that the answer ignores, or answers with a leap.
 
@@ -133,6 +190,17 @@ def step_stage(probe: Probe) -> Finding:
     )
 
 
+@check(
+    id="leaps",
+    title="The answer moves with the picture without leaps.",
+    paper=cite(TRAMER, ATHALYE),
+    threshold=0.25,
+    severity="fail",
+    remedy=(
+        "Average the gradients over draws near the point (eot=20), start from many points, and attack without "
+        "gradients too (square)."
+    ),
+)
 def leaps(probe: Probe) -> Finding:
     """Share of a row's way that its logits make in leaps, while the picture moves along a straight line: median row.
 
@@ -161,6 +229,14 @@ def leaps(probe: Probe) -> Finding:
     )
 
 
+@check(
+    id="unstable",
+    title="The loss near a picture is not dominated by noise.",
+    paper=PINTOR,
+    threshold=0.1,
+    severity="warn",
+    remedy="Average the gradients over draws near the point (eot=20), and attack without gradients too (square).",
+)
 def unstable(probe: Probe) -> Finding:
     """Median over rows of the mean change of the margin under noise of ±4/255, in parts of the logits' spread."""
     if probe.model.access == "labels":

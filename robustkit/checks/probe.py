@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from robustkit.attacks.core.goal import Goal
 from robustkit.attacks.model.classifier import Classifier
+from robustkit.checks.check import NotApplicable
 from robustkit.text import one_line
 
 _HUGE = 1e30  # stands for an infinite logit, so that differences stay finite
@@ -21,10 +22,6 @@ _RUNS = 5  # of equal queries, as in AutoAttack
 COMPANY = 1e-2  # that a row's logits may change with the other rows, in parts of their size: kernels round differently
 _ALONE = 4  # rows asked one by one
 LARGE = 20_000  # values in a picture from which on it is dear to ask about
-
-
-class NotApplicable(Exception):
-    """A check that cannot be made, with the reason."""
 
 
 class Probe:

@@ -12,9 +12,9 @@ from torch import Tensor
 from robustkit.attacks import APGD, PGD, Classifier
 from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.goal import Goal
+from robustkit.checks.check import Finding, NotApplicable, check
 from robustkit.checks.evidence import FEW, MANY, Evidence, Recorded, changed
-from robustkit.checks.probe import NotApplicable
-from robustkit.checks.result import Finding
+from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, PINTOR, cite
 
 LUCK = 0.03  # of the survivors that another start, or loss, breaks
 _LEVEL = 0.05
@@ -24,6 +24,17 @@ MOST = 0.75  # of the samples left that may still rise
 _MOVE = 0.05  # Pintor et al.: of the rescaled loss, in the last steps
 
 
+@check(
+    id="large-eps",
+    title="A large ε brings the accuracy down to chance.",
+    paper=CARLINI,
+    threshold=0.0,
+    severity="fail",
+    remedy=(
+        "The gradients are masked, or the attack does not follow them: see the checks of the gradients, and attack "
+        "without gradients too (square)."
+    ),
+)
 def large_eps(evidence: Evidence) -> Finding:
     """Accuracy in a ball that holds the grey picture."""
     x, y, ids = evidence.few(FEW, 16)
@@ -41,6 +52,17 @@ def large_eps(evidence: Evidence) -> Finding:
     )
 
 
+@check(
+    id="unbounded",
+    title="An attack without bound breaks every sample.",
+    paper=cite(PINTOR, ATHALYE),
+    threshold=0.0,
+    severity="fail",
+    remedy=(
+        "The gradients are masked, or the attack does not follow them: see the checks of the gradients, and attack "
+        "without gradients too (square)."
+    ),
+)
 def unbounded(evidence: Evidence) -> Finding:
     """Share of samples that an attack without bound leaves right."""
     x, y, ids = evidence.few(FEW, 16)
@@ -58,6 +80,14 @@ def _many(attack: Attack, restarts: int) -> Attack:
     return changed(attack, steps=enough, step_size=None, restarts=restarts, random_start=True, early_stop=True)
 
 
+@check(
+    id="more-steps",
+    title="More steps from another start change nothing.",
+    paper=CARLINI,
+    threshold=LUCK,
+    severity="warn",
+    remedy="Give the attack more steps and restarts, until more change nothing.",
+)
 def more_steps(evidence: Evidence) -> Finding:
     """Share of the samples left that twice the steps from another start break."""
     attack, own = evidence.strongest
@@ -76,6 +106,14 @@ def more_steps(evidence: Evidence) -> Finding:
     return Finding(won / count, detail, wrong=_many_won(won, count))
 
 
+@check(
+    id="other-loss",
+    title="Another loss changes nothing.",
+    paper=cite(AUTOATTACK, CARLINI),
+    threshold=LUCK,
+    severity="warn",
+    remedy="Attack on a loss that the size of the logits does not change (loss=dlr), or with several (autoattack).",
+)
 def other_loss(evidence: Evidence) -> Finding:
     """Share of the samples left that the margin breaks in place of the cross-entropy."""
     attack, own = evidence.strongest
@@ -103,6 +141,14 @@ def _many_won(won: int, count: int) -> bool:
     return won > 2 and float(binom.sf(won - 1, count, LUCK)) < _LEVEL
 
 
+@check(
+    id="incomplete",
+    title="The loss has stopped rising before the attack stops.",
+    paper=PINTOR,
+    threshold=MOST,
+    severity="warn",
+    remedy="Give the attack more steps, or a larger step size.",
+)
 def incomplete(evidence: Evidence) -> Finding:
     """Share of the samples left whose loss was still rising when the attack stopped."""
     attack, (losses, _, kept) = _recorded(evidence)
@@ -124,6 +170,14 @@ def incomplete(evidence: Evidence) -> Finding:
     return Finding(share, detail, wrong=share > MOST and int(still.sum()) > 2)
 
 
+@check(
+    id="silent-success",
+    title="An adversarial point that was found is returned.",
+    paper=PINTOR,
+    threshold=0.0,
+    severity="fail",
+    remedy="Return the best point ever evaluated, not the last.",
+)
 def silent_success(evidence: Evidence) -> Finding:
     """Share of samples that the attack broke on its way and returned unbroken."""
     foreign = [attack.title for attack in evidence.attacks if attack.foreign]
