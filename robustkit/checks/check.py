@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 from robustkit.reports import CheckResult
 from robustkit.text import one_line
 
+_AFTER_ERROR = "Ask the model about the same samples by hand; where it answers, the check is at fault: report it."
+
 Examined = TypeVar("Examined")  # a `CheckedModel` before the attacks, a `CheckedAudit` after them
 
 
@@ -53,14 +55,14 @@ class Check(Generic[Examined]):
     remedy: str
 
     def run(self, examined: Examined) -> CheckResult:
-        """The result; "n/a" with the reason where the check cannot be made."""
-        measured, threshold = None, self.threshold
+        """The result; "n/a" with the reason where the check has no meaning, "error" where it raised."""
+        measured, threshold, remedy = None, self.threshold, self.remedy
         try:
             found = self.measure(examined)
         except NotApplicable as reason:
             status, detail = "n/a", str(reason)
-        except Exception as error:  # the model may be anybody's code
-            status, detail = "n/a", f"The model could not be asked: {one_line(error)}"
+        except Exception as error:  # ours, or the model's, which may be anybody's code
+            status, detail, remedy = "error", f"could not be made: {one_line(error)}", _AFTER_ERROR
         else:
             measured, detail = found.measured, found.detail
             threshold = self.threshold if found.threshold is None else found.threshold
@@ -74,7 +76,7 @@ class Check(Generic[Examined]):
             threshold=threshold,
             status=status,
             detail=detail,
-            remedy=self.remedy,
+            remedy=remedy,
         )
 
 
