@@ -11,17 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustkit.adaptive import PRESCRIBED, UNANSWERABLE, Habits, Prepared, prepare
+from robustkit.adaptive import PRESCRIBED, UNANSWERABLE, Nondeterminism, PlannedAnswer, Trial, plan_answers
 from robustkit.auditing.columns import Rows
 from robustkit.auditing.plan import Plan
 from robustkit.auditing.results import Ledger, Tally
 from robustkit.auditing.worker import Attacker
-from robustkit.checks.probe import LARGE, reseed, untouched_random_state
+from robustkit.checks.checked_model import LARGE_PICTURE
+from robustkit.checks.state import reseed, untouched_random_state
 from robustkit.reports import Answer, CheckResult
 from robustkit.reports.record.statistics import TOLERANCE
 from robustkit.text import one_line
 
-_TRIED = 16  # samples on which looks are tried
+_TRIED = 16  # samples on which surrogate gradients are tried
 _FEW = 6
 
 Draw = Callable[[Sequence[int]], tuple[Tensor, Tensor]]
@@ -32,7 +33,7 @@ Enter = Callable[[str, int], None]  # what is going on, and how many samples are
 class _Running:
     """An answer under way."""
 
-    prepared: Prepared
+    planned: PlannedAnswer
     tally: Tally
     failure: str | None = None
     broken: int = 0
@@ -44,7 +45,7 @@ class Adaptation:
 
     Args:
         plan, ledger, attacker: of the audit, whose named attacks are done.
-        habits: of the model.
+        nondeterminism: of the model's answers.
         checks: what was found.
         draw: from ids of samples to x and y.
         targets: from labels and logits to the classes to reach.
@@ -55,7 +56,7 @@ class Adaptation:
     plan: Plan
     ledger: Ledger
     attacker: Attacker
-    habits: Habits
+    nondeterminism: Nondeterminism
     checks: Sequence[CheckResult]
     draw: Draw
     targets: Callable[[Tensor, Tensor], Tensor | None]
@@ -91,9 +92,12 @@ class Adaptation:
         self.enter("adapting: looking for a way to attack", 0)
         x, y = self.draw(samples)
         remedies = frozenset(remedy for check in ids for remedy in PRESCRIBED[check])
-        norm, seed = self.plan.norm, self.plan.seed
-        prepared = prepare(self.plan.model, self.habits, remedies, x, y, torch.tensor(samples), norm, eps, seed)
-        self.running = [_Running(each, self.tally(each.attack)) for each in prepared]
+        trial = Trial(x, y, torch.tensor(samples), norm=self.plan.norm, eps=eps, seed=self.plan.seed)
+        try:
+            planned = plan_answers(self.plan.model, self.nondeterminism, remedies, trial)
+        except Exception as error:  # ours, or the model's; the audit itself is done
+            return [Answer(ids, None, f"Error: no attack could be chosen ({one_line(error)}).", source, 0)]
+        self.running = [_Running(each, self.tally(each.attack)) for each in planned]
         first = len(self.ledger.tallies)
         self.ledger.tallies.extend(running.tally for running in self.running)
         self._all(first)
@@ -105,7 +109,7 @@ class Adaptation:
         wanted = min(_FEW, max(len(each) for each in left.values()))
         eps = max(eps for eps, each in left.items() if len(each) >= wanted)
         values = self.plan.model.preprocess.channels * math.prod(self.plan.model.preprocess.size)
-        return eps, left[eps][: _TRIED if values <= LARGE else _FEW]
+        return eps, left[eps][: _TRIED if values <= LARGE_PICTURE else _FEW]
 
     def _left(self, eps: float) -> list[int]:
         worst, _, _ = self.ledger.worst()
@@ -160,16 +164,16 @@ class Adaptation:
         """What came of the answers; tallies that hold nothing leave the ledger."""
         answers, kept = [], self.ledger.tallies[:first]
         for running in self.running:
-            prepared, place = running.prepared, None
-            what = f"{prepared.what[:-1]}: not needed, since nothing was left to break."
+            planned, place = running.planned, None
+            what = f"{planned.what[:-1]}: not needed, since nothing was left to break."
             if running.failure is not None:
-                what = f"{prepared.what[:-1]}: could not be run ({running.failure})."
+                what = f"{planned.what[:-1]}: could not be run ({running.failure})."
             elif running.tally.attacked:
-                what, place = prepared.what, len(kept)
+                what, place = planned.what, len(kept)
                 note = "Only the samples that the attacks before it left right were attacked"
                 running.tally.notes.append(note)
                 kept.append(running.tally)
-            own = [check for check in ids if set(PRESCRIBED[check]) & prepared.remedies]
-            answers.append(Answer(own or ids, place, what, prepared.source, running.broken))
+            own = [check for check in ids if set(PRESCRIBED[check]) & planned.remedies]
+            answers.append(Answer(own or ids, place, what, planned.source, running.broken))
         self.ledger.tallies[first:] = kept[first:]
         return answers

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustkit.adaptive import Habits, habits_of, judge_of
+from robustkit.adaptive import Nondeterminism, determinised_judge, find_nondeterminism
 from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.goal import answered
 from robustkit.attacks.model.classifier import Classifier
@@ -133,7 +133,7 @@ class _Run:
         self.total = min(len(plan.data), plan.samples or len(plan.data))
         self.stage, self.done, self.base = "", 0, 0
         self.checks: list[CheckResult] = []
-        self.habits = Habits({})
+        self.nondeterminism = Nondeterminism()
         self.stopped = False  # whether the model gives no gradient, so that named attacks that need one cannot run
         self.adapted: Adapted | None = None
 
@@ -167,8 +167,8 @@ class _Run:
                 tally.notes.append("The model gives it no gradient, so it broke nothing")
         first = check_stage.first_samples(self.plan)
         if first is not None:
-            self.habits = habits_of(self.plan.model, *first, self.plan.seed)
-            self.attacker.judge = judge_of(self.plan.model, self.habits)
+            self.nondeterminism = find_nondeterminism(self.plan.model, *first, self.plan.seed)
+            self.attacker.judge = determinised_judge(self.plan.model, self.nondeterminism)
 
     def adapt(self) -> None:
         """Attack anew where a check found a fault."""
@@ -180,7 +180,7 @@ class _Run:
                 plan,
                 self.ledger,
                 self.attacker,
-                self.habits,
+                self.nondeterminism,
                 self.checks,
                 check_stage.drawer(plan),
                 self._targets,
@@ -189,7 +189,7 @@ class _Run:
             ).run()
         finally:
             model.listener = listener
-        self.adapted = Adapted(before, self.record("complete").worst_case, str(self.habits), answers)
+        self.adapted = Adapted(before, self.record("complete").worst_case, str(self.nondeterminism), answers)
         self.checks = check_stage.again(self.record("complete"))
 
     def _enter(self, stage: str, done: int) -> None:

@@ -20,7 +20,7 @@ from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.random_draws import row_generator
 from robustkit.attacks.geometry import norms
 from robustkit.checks.check import Finding, NotApplicable, check
-from robustkit.checks.evidence import FEW, Evidence
+from robustkit.checks.checked_audit import FEW, CheckedAudit
 from robustkit.checks.papers import ZIMMERMANN
 
 PASS = 0.95
@@ -92,7 +92,7 @@ def plant(model: Classifier, x: Tensor, eps: float, norm: str, sample: int, seed
 
 
 def found_by(attack: Attack, model: Classifier, planted: Planted, x: Tensor, sample: int, seed: int) -> bool:
-    """Whether the attack gets from x [1, ...] over the planted boundary."""
+    """True where the attack gets from x [1, ...] over the planted boundary."""
     readout = Classifier(Readout(model, planted).eval())
     inside = torch.zeros(1, dtype=torch.int64, device=x.device)
     points = attack(readout, x.clone(), inside, ids=torch.tensor([sample]), seed=seed)
@@ -110,23 +110,23 @@ def found_by(attack: Attack, model: Classifier, planted: Planted, x: Tensor, sam
         "gradients."
     ),
 )
-def active_test(evidence: Evidence) -> Finding:
+def active_test(audit: CheckedAudit) -> Finding:
     """Share of the planted examples that the audit's strongest attack misses."""
-    model, record = evidence.subject, evidence.record
+    model, record = audit.white_box_model, audit.record
     if not record.eps:
         raise NotApplicable("The audit has no ε.")
-    attack, own = evidence.strongest
+    attack, own = audit.strongest
     if not own:
         raise NotApplicable("The audit has no attack of many steps within a budget.")
     eps = record.eps[-1]
     attack = attack.at(eps)
-    x, _, ids = evidence.few(FEW, 6)
+    x, _, ids = audit.first_right(FEW, 6)
     planted, found = 0, 0
     for row, sample in enumerate(ids.tolist()):
-        boundary = plant(model, x[row : row + 1], eps, record.norm, sample, evidence.seed)
+        boundary = plant(model, x[row : row + 1], eps, record.norm, sample, audit.seed)
         if boundary is not None:
             planted += 1
-            found += found_by(attack, model, boundary, x[row : row + 1], sample, evidence.seed)
+            found += found_by(attack, model, boundary, x[row : row + 1], sample, audit.seed)
     if 2 * planted < len(x):
         raise NotApplicable(f"The logits tell a point beyond from those inside in {planted} of {len(x)} samples only.")
     missed = planted - found

@@ -8,11 +8,11 @@ from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.model.classifier import Classifier
 from robustkit.checks import active, curves, reruns
 from robustkit.checks.check import Check
-from robustkit.checks.evidence import Draw, Evidence
-from robustkit.checks.probe import untouched_random_state
+from robustkit.checks.checked_audit import CheckedAudit, Draw
+from robustkit.checks.state import untouched_random_state
 from robustkit.reports import AuditRecord, CheckResult
 
-EVALUATION: tuple[Check[Evidence], ...] = (
+EVALUATION: tuple[Check[CheckedAudit], ...] = (
     curves.single_step,
     curves.growth,
     curves.black_box,
@@ -50,14 +50,14 @@ def evaluation(
     """
     if record.status != "complete":
         raise ValueError("the audit did not finish: its figures do not compare")
-    evidence = Evidence(record, model, attacks, draw, seed)
+    audit = CheckedAudit(record, model, attacks, draw, seed)
     with untouched_random_state():
-        return [check.run(evidence) for check in EVALUATION]
+        return [check.run(audit) for check in EVALUATION]
 
 
 def with_gates(record: AuditRecord) -> list[CheckResult]:
     """The checks of a record whose gates are known by now."""
     return [
-        curves.few_samples.run(Evidence(record, None, (), None, 0)) if check.id == curves.few_samples.id else check
+        curves.few_samples.run(CheckedAudit(record, None, (), None, 0)) if check.id == curves.few_samples.id else check
         for check in record.checks
     ]

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from robustkit.attacks.model.classifier import Classifier, as_classifier
 from robustkit.checks import gradients, labels, model_output
 from robustkit.checks.check import Check
-from robustkit.checks.probe import Probe, put_back, untouched_random_state
+from robustkit.checks.checked_model import CheckedModel
+from robustkit.checks.state import untouched_random_state
 from robustkit.reports import CheckResult
 
-PREFLIGHT: tuple[Check[Probe], ...] = (
+PREFLIGHT: tuple[Check[CheckedModel], ...] = (
     model_output.training_mode,
     model_output.state_changes,
     model_output.randomised,
@@ -59,10 +60,10 @@ def preflight(
     """
     if not len(x):
         raise ValueError("x holds no samples: give 16 or more")
-    probe = Probe(as_classifier(model), x.detach(), y.detach(), seed)
+    checked = CheckedModel(as_classifier(model), x.detach(), y.detach(), seed)
     with untouched_random_state():
         try:
-            _ = probe.goal.margin(probe.logits)  # what is no classifier at all is refused here
-            return [check.run(probe) for check in PREFLIGHT]
+            _ = checked.goal.margin(checked.logits)  # what is no classifier at all is refused here
+            return [check.run(checked) for check in PREFLIGHT]
         finally:
-            put_back(probe.model.net, probe.kept)
+            checked.state.restore()
