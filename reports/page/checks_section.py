@@ -51,7 +51,7 @@ class Trust:
 
     @property
     def more(self) -> int:
-        """How many rows the first screen leaves out."""
+        """Number of rows that the first screen leaves out."""
         return max(0, len(self.rows) - _URGENT)
 
     @property

@@ -1,4 +1,4 @@
-"""What checks of an evaluation found, and what they say together of its numbers."""
+"""Findings of the checks of an evaluation, and the verdict that they give on its numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the literature prescribes where a check finds a fault."""
+"""Remedies that the literature prescribes where a check finds a fault."""
 
 from __future__ import annotations
 

@@ -85,8 +85,8 @@ def _fold(rows: int, pictures: int) -> bool:
 
 def _distinct(values: dict[str, Tensor]) -> list[str]:
     """A name for each different value, the first that had it."""
-    kept: dict[str, Tensor] = {}
+    different: dict[str, Tensor] = {}
     for name, value in values.items():
-        if not any(value.shape == other.shape and torch.equal(value, other) for other in kept.values()):
-            kept[name] = value
-    return list(kept)
+        if not any(value.shape == other.shape and torch.equal(value, other) for other in different.values()):
+            different[name] = value
+    return list(different)

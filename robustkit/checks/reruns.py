@@ -41,12 +41,12 @@ def large_eps(audit: CheckedAudit) -> Finding:
     values, norm = x[0].numel(), audit.record.norm
     radius = {"linf": 0.5, "l2": 0.5 * math.sqrt(values), "l1": 0.5 * values}[norm]
     attack = _many(audit.strongest[0], 1)
-    kept = int(_right(audit, with_parameters(attack, eps=radius), x, y, ids).sum())
+    right = int(_right(audit, with_parameters(attack, eps=radius), x, y, ids).sum())
     chance = 1 / audit.record.model.classes
-    wrong = binomtest(kept, len(x), chance, alternative="greater").pvalue < 0.01
+    wrong = binomtest(right, len(x), chance, alternative="greater").pvalue < 0.01
     return Finding(
-        kept / len(x),
-        f"Within ε = {radius:.3g} {attack.title} leaves {kept} of {len(x)} samples right; chance is {chance:.3g}.",
+        right / len(x),
+        f"Within ε = {radius:.3g} {attack.title} leaves {right} of {len(x)} samples right; chance is {chance:.3g}.",
         wrong,
         threshold=chance,
     )
@@ -68,9 +68,9 @@ def unbounded(audit: CheckedAudit) -> Finding:
     x, y, ids = audit.first_right(FEW, 16)
     attack = audit.strongest[0]
     attack = _many(attack if "linf" in type(attack).norms else PGD(), 3)
-    kept = int(_right(audit, with_parameters(attack, norm="linf", eps=1.0), x, y, ids).sum())
-    detail = f"Free to change every pixel, {attack.title} leaves {kept} of {len(x)} samples right."
-    return Finding(kept / len(x), detail)
+    right = int(_right(audit, with_parameters(attack, norm="linf", eps=1.0), x, y, ids).sum())
+    detail = f"Free to change every pixel, {attack.title} leaves {right} of {len(x)} samples right."
+    return Finding(right / len(x), detail)
 
 
 def _many(attack: Attack, restarts: int) -> Attack:
@@ -151,7 +151,7 @@ def _many_won(won: int, count: int) -> bool:
 )
 def incomplete(audit: CheckedAudit) -> Finding:
     """Share of the samples left whose loss was still rising when the attack stopped."""
-    attack, (losses, _, kept) = _recorded(audit)
+    attack, (losses, _, unbroken) = _recorded(audit)
     steps = len(losses) - 1
     window = min(_WINDOW, steps // 4)
     if window < 1:
@@ -159,12 +159,12 @@ def incomplete(audit: CheckedAudit) -> Finding:
     best = losses.cummax(0).values
     low, high = losses.amin(0), losses.amax(0)
     moved = (best[-1] - best[-1 - window]) / (high - low).clamp_min(1e-12)
-    still = (moved > _MOVE) & kept
-    if not kept.any():
+    still = (moved > _MOVE) & unbroken
+    if not unbroken.any():
         return Finding(0.0, "With all its steps the attack leaves none of these samples.")
-    share = float(still.sum() / kept.sum())
+    share = float(still.sum() / unbroken.sum())
     detail = (
-        f"In {int(still.sum())} of {int(kept.sum())} unbroken samples the loss rises by more than a twentieth of its "
+        f"In {int(still.sum())} of {int(unbroken.sum())} unbroken samples the loss rises by more than a twentieth of its "
         f"range in the last {window} of {steps} steps of {attack.title}."
     )
     return Finding(share, detail, wrong=share > MOST and int(still.sum()) > 2)
@@ -183,8 +183,8 @@ def silent_success(audit: CheckedAudit) -> Finding:
     foreign = [attack.title for attack in audit.attacks if attack.foreign]
     if foreign:
         raise NotApplicable(f"The steps of {foreign[0]} cannot be seen; what it returns alone counts.")
-    attack, (_, margins, kept) = _recorded(audit)
-    lost = (margins < 0).any(0) & kept
+    attack, (_, margins, unbroken) = _recorded(audit)
+    lost = (margins < 0).any(0) & unbroken
     share = float(lost.float().mean())
     return Finding(share, f"{attack.title} lost {int(lost.sum())} of {len(lost)} adversarial points it had found.")
 
@@ -211,8 +211,8 @@ def _recorded(audit: CheckedAudit) -> Recorded:
     steps = attack.parameters().get("steps")
     if not isinstance(steps, int) or len(recorder.losses) <= steps:
         raise NotApplicable(f"{attack.title} does not ask about all samples in every step.")
-    kept = audit.white_box_model.logits(points).argmax(1) == y
-    audit.recorded = attack, (torch.stack(recorder.losses), torch.stack(recorder.margins), kept)
+    unbroken = audit.white_box_model.logits(points).argmax(1) == y
+    audit.recorded = attack, (torch.stack(recorder.losses), torch.stack(recorder.margins), unbroken)
     return audit.recorded
 
 

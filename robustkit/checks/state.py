@@ -1,4 +1,4 @@
-"""What a query may change, put back: a network's weights and buffers, and the global random generators."""
+"""Put back whatever a query may change: a network's weights and buffers, and the global random generators."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def test_copies_are_found_in_either_order() -> None:
 
 
 def spelt(x: Tensor, way: str) -> Tensor:
-    """What of x is 0.5 or more, and 0 elsewhere."""
+    """x where it is 0.5 or more, and 0 elsewhere."""
     match way:
         case "where":
             return torch.where(x >= 0.5, x, 0)
