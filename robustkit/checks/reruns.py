@@ -164,8 +164,8 @@ def incomplete(audit: CheckedAudit) -> Finding:
         return Finding(0.0, "With all its steps the attack leaves none of these samples.")
     share = float(still.sum() / unbroken.sum())
     detail = (
-        f"In {int(still.sum())} of {int(unbroken.sum())} unbroken samples the loss rises by more than a twentieth of its "
-        f"range in the last {window} of {steps} steps of {attack.title}."
+        f"In {int(still.sum())} of {int(unbroken.sum())} unbroken samples the loss rises by more than a twentieth of "
+        f"its range in the last {window} of {steps} steps of {attack.title}."
     )
     return Finding(share, detail, wrong=share > MOST and int(still.sum()) > 2)
 
