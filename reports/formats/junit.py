@@ -13,17 +13,18 @@ from ..record.verdicts import CheckResult
 def render(record: AuditRecord) -> str:
     """Write gates and checks as JUnit XML; gates of a run that did not finish are errors: nothing is established.
 
-    A check that failed is a failure where a gate asks for it, else a remark.
+    A check that failed is a failure where a gate asks for it, else a remark; one that raised is an error.
     """
     whole = record.status == "complete"
     strict = any(gate.kind == "strict" for gate in record.gates)
     failures = sum(not gate.passed for gate in record.gates) if whole else 0
     failures += sum(check.status == "fail" for check in record.checks) if strict else 0
+    errors = sum(check.status == "error" for check in record.checks) + (0 if whole else len(record.gates))
     skipped = str(sum(check.status == "n/a" for check in record.checks))
     totals = {
         "tests": str(len(record.gates) + len(record.checks)),
         "failures": str(failures),
-        "errors": str(0 if whole else len(record.gates)),
+        "errors": str(errors),
         "time": f"{record.run.seconds:.3f}",
     }
     root = ElementTree.Element("testsuites", {"name": "robustkit", **totals})
@@ -66,6 +67,9 @@ def _check(suite: ElementTree.Element, check: CheckResult, strict: bool) -> None
     detail = wording.clean(check.detail, 1000)
     if check.status == "n/a":
         ElementTree.SubElement(case, "skipped", {"message": detail})
+    elif check.status == "error":
+        error = ElementTree.SubElement(case, "error", {"message": detail, "type": "check"})
+        error.text = wording.clean(f"{check.detail} {check.remedy}", 2000)
     elif check.status == "fail" and strict:
         failure = ElementTree.SubElement(case, "failure", {"message": detail, "type": "check"})
         failure.text = wording.clean(f"{check.detail} {check.remedy} ({check.source})", 2000)

@@ -10,8 +10,8 @@ from . import wording
 from .adapted_section import adapted_sentence, adapted_table
 from .tables import Column, Group, Table
 
-_STATES = {"fail": "failed", "warn": "warned", "pass": "passed", "n/a": "open"}
-_WORDS = {"fail": "Failed", "warn": "Warning", "pass": "Passed", "n/a": "Not applicable"}
+_STATES = {"fail": "failed", "error": "warned", "warn": "warned", "pass": "passed", "n/a": "open"}
+_WORDS = {"fail": "Failed", "error": "Error", "warn": "Warning", "pass": "Passed", "n/a": "Not applicable"}
 _VERDICTS = {
     TRUST: ("passed", "Trust these numbers"),
     RESERVATIONS: ("warned", "Trust them with reservations"),
@@ -38,7 +38,7 @@ class Trust:
     state: str  # as of a row
     word: str
     text: str
-    rows: list[CheckRow]  # failed first, then warnings
+    rows: list[CheckRow]  # failed first, then errors, then warnings
     passed: Table
     skipped: Table
     answered: str  # what automatic answers came to; "" where there were to be none
@@ -63,12 +63,12 @@ def trust(record: AuditRecord) -> Trust:
     """Build the section: the verdict and the checks behind it."""
     state, word = _VERDICTS[record.verdict]
     groups = {status: [_row(check) for check in record.checks if check.status == status] for status in _STATES}
-    failed, warned, passed, skipped = (groups[status] for status in _STATES)
+    failed, errors, warned, passed, skipped = (groups[status] for status in _STATES)
     return Trust(
         state=state,
         word=word,
-        text=_text(record, len(failed), len(warned)),
-        rows=[*failed, *warned],
+        text=_text(record, len(failed), len(errors), len(warned)),
+        rows=[*failed, *errors, *warned],
         passed=Table(
             "checks-passed",
             "Checks that passed",
@@ -90,14 +90,15 @@ def _texts(*titles: str) -> list[Column]:
     return [Column(title, numeric=False) for title in titles]
 
 
-def _text(record: AuditRecord, failed: int, warned: int) -> str:
+def _text(record: AuditRecord, failed: int, errors: int, warned: int) -> str:
     made = sum(check.status != "n/a" for check in record.checks)
     if not record.checks:
         return "No checks of the evaluation were run with this audit."
     if not made:
         return "None of the checks could be made."
     whole = "" if record.status == "complete" else " Those of the figures are missing: the run is incomplete."
-    counts = [f"{failed} failed"] * bool(failed) + [f"{warned} warned"] * bool(warned)
+    parts = {"failed": failed, "ended in an error": errors, "warned": warned}
+    counts = [f"{count} {what}" for what, count in parts.items() if count]
     if not counts:
         return f"All {made} checks of the evaluation passed.{whole}"
     return f"Of {made} checks of the evaluation {wording.listing(counts)}.{whole}"

@@ -251,7 +251,7 @@ def _gate(gate: Gate) -> Iterator[str]:
 def _checks(record: Content) -> Iterator[str]:
     if len({check.id for check in record.checks}) < len(record.checks):
         yield "a check occurs twice"
-    failed = any(check.status == "fail" for check in record.checks)
+    failed = any(check.status in ("fail", "error") for check in record.checks)
     for gate in record.gates:
         if gate.kind == "strict" and gate.passed == failed:
             yield "the gate on the checks says the opposite of what they found"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-STATUSES = ("pass", "warn", "fail", "n/a")
+STATUSES = ("pass", "warn", "fail", "error", "n/a")
 TRUST, RESERVATIONS, NO_TRUST, UNCHECKED = "trust", "with reservations", "do not trust", "not checked"
 
 
@@ -20,7 +20,8 @@ class CheckResult:
         source: the paper the check comes from.
         measured: the figure found; None where there is none.
         threshold: the most the figure may be; None where the check has no figure.
-        status: "pass", "warn", "fail", or "n/a" where it could not be checked.
+        status: "pass", "warn" or "fail"; "error" where the check or the model raised; "n/a" where the check has no
+            meaning for this model or audit.
         detail: a sentence with the figure, or the reason why there is none.
         remedy: what to do about it.
 
@@ -46,10 +47,11 @@ class CheckResult:
 
 
 def verdict_of(checks: Iterable[CheckResult]) -> str:
-    """Judge the numbers by their checks: one that failed condemns them; without any that could be made nobody knows."""
+    """Trust in the numbers: none after a single failed check, reservations after a warning or a check that raised;
+    not checked where no check could be made."""
     found = {check.status for check in checks}
     if "fail" in found:
         return NO_TRUST
-    if "warn" in found:
+    if found & {"warn", "error"}:
         return RESERVATIONS
     return TRUST if "pass" in found else UNCHECKED

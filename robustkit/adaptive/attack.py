@@ -1,4 +1,4 @@
-"""An attack adapted to what it attacks: gradients from one look at the network, success from the model itself."""
+"""An adaptive attack: the gradient of a backward model, success by the model itself."""
 
 from __future__ import annotations
 
@@ -8,53 +8,65 @@ from typing import ClassVar, Self
 
 from torch import Tensor
 
-from robustkit.adaptive.backward_model import Lens, Look
-from robustkit.adaptive.determinised import Habits, Steady
+from robustkit.adaptive.backward_model import BackwardModel, SurrogateGradient
+from robustkit.adaptive.determinised import DeterminisedModel, Nondeterminism
 from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.problem import Problem
 from robustkit.attacks.model.classifier import Classifier
+from robustkit.checks.papers import TRAMER
 
 
-class Subject(Steady):
-    """The model as it is attacked: its answers are its own, its gradient is that of a look at it.
+class AdaptedModel(DeterminisedModel):
+    """A model as an adaptive attack sees it: the logits are its own, the gradient is a surrogate gradient.
 
-    So the best point of an attack, and whether it may stop, are told by the model; which way to go, by the look.
+    So the model tells the best point of an attack, and whether it may stop; the backward model tells where to go.
+
+    Args:
+        model: the one attacked.
+        nondeterminism: of its answers.
+        surrogate: of its gradient.
     """
 
-    def __init__(self, model: Classifier, habits: Habits, look: Look) -> None:
-        super().__init__(model, habits)
-        self.look = look
-        other = look.bare or look.leave is not None
-        self.lens = Steady(model, habits, Lens(model.net, look), "logits" if other else None, habits.together)
+    def __init__(self, model: Classifier, nondeterminism: Nondeterminism, surrogate: SurrogateGradient) -> None:
+        super().__init__(model, nondeterminism)
+        self.surrogate = surrogate
+        self.backward_model = DeterminisedModel(
+            model,
+            nondeterminism,
+            BackwardModel(model.net, surrogate),
+            outputs="logits" if surrogate.before_softmax or surrogate.exit is not None else None,
+            rows_at_once=nondeterminism.rows_at_once,
+        )
 
     def logits(self, x: Tensor, *, draws: int = 1) -> Tensor:
         """Full-precision logits [B, K], the mean over as many draws as the model needs."""
-        return super().logits(x, draws=max(draws, self.habits.draws))
+        return super().logits(x, draws=max(draws, self.nondeterminism.draws))
 
     def gradient(
         self, x: Tensor, objective: Callable[[Tensor], Tensor], *, exact: bool = False, draws: int = 1
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The model's logits; the objective of the look's logits, and its gradient."""
-        draws = max(draws, self.habits.draws)
-        logits, value, slope = self.lens.gradient(x, objective, exact=exact, draws=draws)
-        alike = self.look.plain and self.habits.company is None and (exact or self.precision == "fp32")
-        return (logits if alike else self.logits(x)), value, slope
+        """The model's logits; the objective of the backward model's logits, and its gradient."""
+        draws = max(draws, self.nondeterminism.draws)
+        logits, value, gradient = self.backward_model.gradient(x, objective, exact=exact, draws=draws)
+        own = self.surrogate.plain and self.nondeterminism.fixed_batch is None
+        own = own and (exact or self.precision == "fp32")
+        return (logits if own else self.logits(x)), value, gradient
 
     def spent(self) -> tuple[int, int]:
-        """Forwards and backwards so far, those of the look included."""
-        copies = self.look.copies
-        return self.forwards + copies * self.lens.forwards, self.backwards + copies * self.lens.backwards
+        """Forwards and backwards so far, those of the backward model included."""
+        copies, backward = self.surrogate.copies, self.backward_model
+        return self.forwards + copies * backward.forwards, self.backwards + copies * backward.backwards
 
 
 @dataclass(frozen=True)
 class _Resolved(Attack):
-    """Fields of `Adaptive`, its norm and ε settled."""
+    """Fields of `AdaptiveAttack`, its norm and ε settled."""
 
     name: ClassVar[str] = "adaptive"
     title: ClassVar[str] = "Adaptive attack"
-    paper: ClassVar[str] = "Tramèr et al. 2020, arXiv 2002.08347"
+    paper: ClassVar[str] = TRAMER
 
-    subject: Subject
+    adapted: AdaptedModel
     attack: Attack
     kind: str
     norm: str = field(kw_only=True)
@@ -62,23 +74,23 @@ class _Resolved(Attack):
 
 
 @dataclass(frozen=True)
-class Adaptive(_Resolved):
-    """An attack of ours on a `Subject`, judged like any other.
+class AdaptiveAttack(_Resolved):
+    """An attack of ours on a `AdaptedModel`, judged like any other.
 
     Tramèr et al. 2020, arXiv 2002.08347: an evaluation adapts the attack to the defence.
 
     Args:
-        subject: of the very model that the attack is called on.
+        adapted: of the very model that the attack is called on.
         attack: a budgeted attack; it works in the norm and at the ε of this one.
         kind: a word or two for its title.
     """
 
-    def __init__(self, subject: Subject, attack: Attack, kind: str, *, norm: str = "", eps: float = 0.0) -> None:
+    def __init__(self, adapted: AdaptedModel, attack: Attack, kind: str, *, norm: str = "", eps: float = 0.0) -> None:
         eps = eps or float(attack.parameters()["eps"] or 0.0)
         inner = attack.at(eps)
-        if subject.habits.draws > 1:  # one lucky draw is no reason to stop
+        if adapted.nondeterminism.draws > 1:  # one lucky draw is no reason to stop
             inner = inner.thorough()
-        super().__init__(subject, inner, kind, norm=norm or inner.norm, eps=eps)
+        super().__init__(adapted, inner, kind, norm=norm or inner.norm, eps=eps)
 
     @property
     def title(self) -> str:  # type: ignore[override]  # an attribute of the class elsewhere
@@ -95,16 +107,18 @@ class Adaptive(_Resolved):
         return replace(self, attack=self.attack.thorough())
 
     def parameters(self) -> dict[str, int | float | str | bool | None]:
-        """The inner attack's hyperparameters, and the look."""
+        """The inner attack's hyperparameters, and the surrogate gradient."""
         inner = {name: value for name, value in self.attack.parameters().items() if name not in ("norm", "eps")}
-        return {"norm": self.norm, "eps": self.eps, "attack": self.attack.name, "look": str(self.subject.look), **inner}
+        own: dict[str, int | float | str | bool | None] = {"norm": self.norm, "eps": self.eps}
+        return own | {"attack": self.attack.name, "surrogate_gradient": str(self.adapted.surrogate), **inner}
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        subject = self.subject
-        before = subject.spent()
-        with subject.frozen(), subject.lens.frozen():
-            points = self.attack.run(subject, problem)
-        after = subject.spent()
+        """Run the inner attack on the adapted model; its queries count as the model's."""
+        adapted = self.adapted
+        before = adapted.spent()
+        with adapted.frozen(), adapted.backward_model.frozen():
+            points = self.attack.run(adapted, problem)
+        after = adapted.spent()
         model.forwards += after[0] - before[0]
         model.backwards += after[1] - before[1]
         return points

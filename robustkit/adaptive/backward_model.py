@@ -1,4 +1,7 @@
-"""A network looked at otherwise: with a gradient where its own stops, lies or vanishes."""
+"""The backward model of a network (BPDA): the same network with a gradient where its own stops, lies or vanishes.
+
+Athalye et al. 2018, arXiv 1802.00420.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustkit.adaptive.gradient_modes import Ends, Layers, StraightThrough, Thresholds
+from robustkit.adaptive.gradient_modes import OuterLayers, SoftmaxInputs, SoftThresholds, StraightThrough
 from robustkit.attacks.core.random_draws import row_generator
 from robustkit.attacks.model.bpda import BPDA
 
@@ -19,93 +22,98 @@ FIRST, LAST = "the first layer", "the last layer"  # in place of a module: whate
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a network is looked at.
+class SurrogateGradient:
+    """Settings of a backward model; without any it is the network itself.
 
     Args:
-        straight: rounding and detaching let gradients pass, and thresholds are soft.
-        bare: the logits are what goes into its softmax.
-        calm: every module is in eval mode, those too that `eval()` does not reach.
-        enter: a module, or FIRST, whose input stands for the picture: the stages before it get the gradient of the
+        straight_through: rounding and detaching let gradients pass (straight-through estimator), thresholds are soft.
+        before_softmax: the logits are what goes into the network's softmax.
+        eval_mode: every module is in eval mode, those too that `eval()` does not reach.
+        entry: a module, or FIRST, whose input stands for the picture: the stages before it get the gradient of the
             identity.
-        leave: a module, or LAST, whose output is taken for the logits.
+        exit: a module, or LAST, whose output is taken for the logits.
         noise: standard deviation of the noise of the copies, in the units of the network's input.
         copies: noisy copies of the picture whose logits are averaged; 1 is the picture itself.
     """
 
-    straight: bool = False
-    bare: bool = False
-    calm: bool = False
-    enter: str | None = None
-    leave: str | None = None
+    straight_through: bool = False
+    before_softmax: bool = False
+    eval_mode: bool = False
+    entry: str | None = None
+    exit: str | None = None
     noise: float = 0.0
     copies: int = 1
 
     @property
     def plain(self) -> bool:
-        """Whether it is the network as it stands."""
-        return self == Look()
+        """True of the network as it stands."""
+        return self == SurrogateGradient()
 
     def __str__(self) -> str:
         parts = [
-            "rounding and detaching passed straight through, thresholds soft" if self.straight else "",
-            f"the stages before {self.enter} bridged by the identity" if self.enter else "",
-            f"logits from {self.leave}" if self.leave else "",
-            "logits from before the softmax" if self.bare and not self.leave else "",
-            "eval mode in every module" if self.calm else "",
+            "rounding and detaching passed straight through, thresholds soft" if self.straight_through else "",
+            f"the stages before {self.entry} bridged by the identity" if self.entry else "",
+            f"logits from {self.exit}" if self.exit else "",
+            "logits from before the softmax" if self.before_softmax and not self.exit else "",
+            "eval mode in every module" if self.eval_mode else "",
             f"mean of {self.copies} noisy copies" if self.copies > 1 else "",
         ]
         return ", ".join(filter(None, parts)) or "the model's own gradient"
 
 
-class Lens(nn.Module):
-    """A network under a `Look`: maps what the network maps, to logits with the gradient that the look gives."""
+class BackwardModel(nn.Module):
+    """A network with a surrogate gradient: from what the network takes to logits.
 
-    def __init__(self, net: nn.Module, look: Look) -> None:
+    Args:
+        net: the network.
+        surrogate: the settings.
+    """
+
+    def __init__(self, net: nn.Module, surrogate: SurrogateGradient) -> None:
         super().__init__()
-        self.net, self.look = net, look
+        self.net, self.surrogate = net, surrogate
 
     def forward(self, x: Tensor) -> Any:
         """Logits [B, K] of x [B, ...]."""
-        look = self.look
-        if look.copies == 1:
+        surrogate = self.surrogate
+        if surrogate.copies == 1:
             return self._once(x)
         total: Any = 0
-        for copy in range(look.copies):
+        for copy in range(surrogate.copies):
             # The same noise for every picture: a row's answer stays its own. In pairs of opposite sign.
             noise = torch.randn(x.shape[1:], generator=row_generator(0, 0, copy // 2), dtype=x.dtype).to(x.device)
-            total = total + self._once(x + (-1) ** copy * look.noise * noise)
-        return total / look.copies
+            total = total + self._once(x + (-1) ** copy * surrogate.noise * noise)
+        return total / surrogate.copies
 
     def _once(self, x: Tensor) -> Any:
-        look, ends = self.look, Ends()
+        surrogate, softmaxes = self.surrogate, SoftmaxInputs()
         outputs: list[Tensor] = []
         with ExitStack() as stack:
-            if look.calm:
-                stack.enter_context(_calm(self.net))
-            layers = Layers(x, partial(_bridged, x) if look.enter == FIRST else lambda into: into)
-            if look.enter == FIRST or look.leave == LAST:
+            if surrogate.eval_mode:
+                stack.enter_context(_all_in_eval_mode(self.net))
+            layers = OuterLayers(x, partial(_bridged, x) if surrogate.entry == FIRST else lambda into: into)
+            if surrogate.entry == FIRST or surrogate.exit == LAST:
                 stack.enter_context(layers)
-            if look.leave is not None and look.leave != LAST:
-                exit_ = self.net.get_submodule(look.leave)
-                stack.callback(exit_.register_forward_hook(partial(_leave, x, outputs)).remove)
-                stack.callback(_with_graph(exit_, x))
-            if look.enter is not None and look.enter != FIRST:
-                entry = self.net.get_submodule(look.enter)
-                stack.callback(entry.register_forward_pre_hook(partial(_enter, x)).remove)
+            if surrogate.exit is not None and surrogate.exit != LAST:
+                exit = self.net.get_submodule(surrogate.exit)
+                stack.callback(exit.register_forward_hook(partial(_keep_output, x, outputs)).remove)
+                stack.callback(_with_graph(exit, x))
+            if surrogate.entry is not None and surrogate.entry != FIRST:
+                entry = self.net.get_submodule(surrogate.entry)
+                stack.callback(entry.register_forward_pre_hook(partial(_bridge_input, x)).remove)
                 stack.callback(_with_graph(entry, x))
-            if look.straight:
+            if surrogate.straight_through:
                 stack.enter_context(StraightThrough())
-                stack.enter_context(Thresholds())
-            if look.bare:
-                stack.enter_context(ends)
-            out = self.net(x if look.enter is None else x.detach().clone())
-        if look.leave == LAST and layers.last is not None:
+                stack.enter_context(SoftThresholds())
+            if surrogate.before_softmax:
+                stack.enter_context(softmaxes)
+            out = self.net(x if surrogate.entry is None else x.detach().clone())
+        if surrogate.exit == LAST and layers.last is not None:
             return _folded(layers.last, x)
-        if look.leave is not None:
+        if surrogate.exit is not None:
             return torch.stack(outputs).mean(0)
-        if look.bare and isinstance(out, Tensor):
-            inner = [_folded(into, x) for into in ends.inputs if _answers(into, x, out.shape[-1])]
+        if surrogate.before_softmax and isinstance(out, Tensor):
+            inner = [_folded(into, x) for into in softmaxes.inputs if _are_logits(into, x, out.shape[-1])]
             return torch.stack(inner).mean(0) if inner else out
         return out
 
@@ -120,7 +128,7 @@ def copies_of(x: Tensor, like: Tensor) -> Tensor:
     return tiled if near[0] <= near[1] else runs
 
 
-def _enter(x: Tensor, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def _bridge_input(x: Tensor, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     return (_bridged(x, inputs[0]), *inputs[1:])
 
 
@@ -131,7 +139,7 @@ def _bridged(x: Tensor, value: Tensor) -> Tensor:
     return bridged
 
 
-def _leave(x: Tensor, outputs: list[Tensor], _: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> None:
+def _keep_output(x: Tensor, outputs: list[Tensor], _: nn.Module, inputs: tuple[Any, ...], out: Tensor) -> None:
     into = inputs[0]
     runs = len(out) > len(x) and into.shape[1:] == x.shape[1:] and not _tiled(x, into)
     outputs.append(_folded(out, x, runs))
@@ -147,7 +155,7 @@ def _folded(out: Tensor, x: Tensor, runs: bool = False) -> Tensor:
     return out.reshape(shape).mean(1 if runs else 0)
 
 
-def _answers(out: Tensor, x: Tensor, classes: int) -> bool:
+def _are_logits(out: Tensor, x: Tensor, classes: int) -> bool:
     return out.dim() == 2 and out.shape[1] == classes and len(out) > 0 and len(out) % len(x) == 0
 
 
@@ -172,7 +180,7 @@ def _with_graph(module: nn.Module, x: Tensor) -> Callable[[], None]:
 
 
 @contextmanager
-def _calm(net: nn.Module) -> Iterator[None]:
+def _all_in_eval_mode(net: nn.Module) -> Iterator[None]:
     stuck = [module for module in net.modules() if getattr(module, "training", False)]
     for module in stuck:
         module.training = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from robustkit.attacks.model.bpda import BPDA
+from robustkit.checks.torch_internals import require_function_names, tensor_data_getter
 
 _STEPS = {"round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside"}
 _STOPS = {"detach"}
 _SOFT = {"softmax", "log_softmax", "sigmoid", "logsigmoid"}
-_DATA = torch.Tensor.data.__get__  # type: ignore[attr-defined]
 _SIDES = {"ge": 1, "gt": 1, "le": -1, "lt": -1}
 _LAYERS = {"conv1d", "conv2d", "conv3d", "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "addmm"}
 _NOT = {"__invert__", "logical_not", "bitwise_not"}
@@ -22,8 +23,20 @@ _NUMBERS = {"float", "double", "half", "bfloat16", "to", "type", "type_as"}
 _WIDTH = 0.05  # of a softened threshold, in standard deviations of what is compared with it
 
 
-class StraightThrough(TorchFunctionMode):
-    """While entered, what rounds has the gradient of the identity, and what detaches does not.
+class Listener(TorchFunctionMode):
+    """A mode that is told of every function of PyTorch by the name it goes by.
+
+    Raises:
+        BrokenInternals: on making one, where this version of PyTorch tells the names otherwise.
+    """
+
+    def __init__(self) -> None:
+        require_function_names()
+        super().__init__()
+
+
+class StraightThrough(Listener):
+    """Straight-through estimator: while entered, rounding and detaching have the gradient of the identity.
 
     The straight-through estimator of Bengio et al. 2013, as BPDA uses it (Athalye et al. 2018).
 
@@ -40,12 +53,13 @@ class StraightThrough(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.met = 0
+        self._data = tensor_data_getter()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Called by PyTorch for each of its functions."""
         name = getattr(func, "__name__", "")
         kwargs = kwargs or {}
-        if not args or not (name in _STEPS or name in _STOPS or func == _DATA):
+        if not args or not (name in _STEPS or name in _STOPS or func == self._data):
             return func(*args, **kwargs)
         x = args[0]
         if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -58,8 +72,8 @@ class StraightThrough(TorchFunctionMode):
         return BPDA(lambda _: value)(x)
 
 
-class Thresholds(TorchFunctionMode):
-    """While entered, what a comparison chooses is a sigmoid's share of both sides.
+class SoftThresholds(Listener):
+    """Backward model of comparisons: while entered, what one chooses is a sigmoid's share of both sides.
 
     A stand-in for BPDA's backward pass (Athalye et al. 2018) where a comparison of two numbers becomes a number, a
     factor or a mask. Values change a little near the threshold, so that they go with their gradient.
@@ -68,7 +82,7 @@ class Thresholds(TorchFunctionMode):
         met: how many such choices there were.
 
     >>> x = torch.tensor([[0.2, 0.5, 0.8]], requires_grad=True)
-    >>> with Thresholds() as mode:
+    >>> with SoftThresholds() as mode:
     ...     y = torch.where(x >= 0.5, x, 0)
     >>> [round(value, 3) for value in y[0].tolist()], mode.met
     ([0.0, 0.25, 0.8], 1)
@@ -130,12 +144,12 @@ def _mixed(share: Any, chosen: Any, other: Any) -> Tensor | None:
     return mixed if bool(mixed.isfinite().all()) else None
 
 
-class Ends(TorchFunctionMode):
-    """While entered, keeps what goes into each softmax or sigmoid.
+class SoftmaxInputs(Listener):
+    """While entered, keeps the input of each softmax or sigmoid.
 
-    >>> with Ends() as ends:
+    >>> with SoftmaxInputs() as softmaxes:
     ...     _ = torch.tensor([[1.0, 3.0]]).softmax(1)
-    >>> ends.inputs
+    >>> softmaxes.inputs
     [tensor([[1., 3.]])]
     """
 
@@ -153,7 +167,7 @@ class Ends(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-class Layers(TorchFunctionMode):
+class OuterLayers(Listener):
     """While entered, builds a graph whatever the network says, and keeps what goes into its first layer and what comes
     out of its last.
 
@@ -167,7 +181,7 @@ class Layers(TorchFunctionMode):
         first, last: the tensors; None where there is no layer.
 
     >>> x = torch.rand(2, 3)
-    >>> with Layers(x) as layers:
+    >>> with OuterLayers(x) as layers:
     ...     y = torch.nn.functional.linear(x, torch.ones(4, 3)).relu()
     >>> layers.first is x, torch.equal(layers.last, y)
     (True, True)
@@ -182,7 +196,8 @@ class Layers(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Called by PyTorch for each of its functions."""
         kwargs = kwargs or {}
-        with torch.set_grad_enabled(torch.is_grad_enabled() or self.x.requires_grad):
+        # Entered around torch.no_grad() too, which the mode is told of: leaving it undoes what was switched off.
+        with torch.enable_grad() if self.x.requires_grad else nullcontext():
             if getattr(func, "__name__", "") not in _LAYERS or not args:
                 return func(*args, **kwargs)
             if self.first is None:

@@ -1,8 +1,10 @@
-"""What the literature prescribes where a check finds a fault."""
+"""Remedies that the literature prescribes where a check finds a fault."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+
+from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, CARLINI_WAGNER, SQUARE, TRAMER
 
 
 class Remedy(StrEnum):
@@ -16,13 +18,13 @@ class Remedy(StrEnum):
     BLIND = "blind"  # no gradients at all
 
 
-SOURCES = {
-    Remedy.LOSS: "Croce & Hein 2020, arXiv 2003.01690; Carlini & Wagner 2016, arXiv 1607.04311",
-    Remedy.DRAWS: "Athalye, Carlini & Wagner 2018, arXiv 1802.00420 (EOT)",
-    Remedy.BRIDGE: "Athalye, Carlini & Wagner 2018, arXiv 1802.00420 (BPDA)",
-    Remedy.SMOOTH: "Tramèr et al. 2020, arXiv 2002.08347",
-    Remedy.MORE: "Croce & Hein 2020, arXiv 2003.01690; Carlini et al. 2019, arXiv 1902.06705",
-    Remedy.BLIND: "Andriushchenko et al. 2020, arXiv 1912.00049; Carlini et al. 2019, arXiv 1902.06705",
+PAPERS = {
+    Remedy.LOSS: (AUTOATTACK, CARLINI_WAGNER),
+    Remedy.DRAWS: (f"{ATHALYE} (EOT)",),
+    Remedy.BRIDGE: (f"{ATHALYE} (BPDA)",),
+    Remedy.SMOOTH: (TRAMER,),
+    Remedy.MORE: (AUTOATTACK, CARLINI),
+    Remedy.BLIND: (SQUARE, CARLINI),
 }
 
 _GRADIENT = (Remedy.BRIDGE, Remedy.SMOOTH, Remedy.LOSS, Remedy.MORE, Remedy.BLIND)

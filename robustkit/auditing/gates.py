@@ -93,12 +93,22 @@ def judge(
 
 
 def _trusted(record: AuditRecord) -> Gate:
-    """Whether no check failed, of those that could be made."""
+    """A gate that passes where no check failed or raised, of those that have a meaning here."""
     made = [check for check in record.checks if check.status != "n/a"]
     failed = [check.id for check in made if check.status == "fail"]
-    share = 1 - len(failed) / len(made) if made else None
-    detail = f"{len(failed)} of {len(made)} checks failed" + (f": {', '.join(failed)}." if failed else ".")
-    return Gate("no check of the evaluation fails", "strict", None, share, 1.0, bool(made) and not failed, detail)
+    errors = [check.id for check in made if check.status == "error"]
+    share = 1 - len(failed + errors) / len(made) if made else None
+    detail = f"{len(failed)} of {len(made)} checks failed" + (f": {', '.join(failed)}" if failed else "")
+    detail += f", {len(errors)} ended in an error: {', '.join(errors)}." if errors else "."
+    return Gate(
+        "no check of the evaluation fails",
+        "strict",
+        eps=None,
+        measured=share,
+        required=1.0,
+        passed=bool(made) and not failed + errors,
+        detail=detail,
+    )
 
 
 def _at(record: AuditRecord, eps: float) -> EpsPoint | None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustkit.adaptive import Habits
+from robustkit.adaptive import Nondeterminism
 from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.goal import answered
 from robustkit.attacks.core.query_trace import Trace
@@ -37,13 +37,13 @@ class Preparation:
     Args:
         answers: what judges points: the model, or its determinised form.
         gradient: the model gives one; without, attacks that need it break nothing.
-        habits: what the model's answers depend on besides the picture.
+        nondeterminism: what the model's answers depend on besides the picture.
         fitted: attacks that make one change for all samples, once they have looked at them: by place and ε.
     """
 
     answers: Classifier
     gradient: bool = True
-    habits: Habits = field(default_factory=lambda: Habits({}))
+    nondeterminism: Nondeterminism = field(default_factory=Nondeterminism)
     fitted: Mapping[tuple[int, float | None], Attack] = field(default_factory=dict)
 
 

@@ -1,8 +1,8 @@
 """Checks of an evaluation: whether its numbers mean what they seem to."""
 
-from robustkit.checks.evaluation import EVALUATION, evaluation, with_gates
-from robustkit.checks.preflight import PREFLIGHT, preflight
-from robustkit.checks.result import Check
+from robustkit.checks.check import Check
+from robustkit.checks.evaluation_checks import EVALUATION, evaluation, with_gates
+from robustkit.checks.preflight_checks import PREFLIGHT, preflight
 from robustkit.reports import CheckResult
 
 __all__ = ["EVALUATION", "PREFLIGHT", "Check", "CheckResult", "evaluation", "preflight", "with_gates"]

@@ -19,9 +19,9 @@ from robustkit.attacks import Classifier
 from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.random_draws import row_generator
 from robustkit.attacks.geometry import norms
-from robustkit.checks.evidence import FEW, Evidence
-from robustkit.checks.probe import NotApplicable
-from robustkit.checks.result import Finding
+from robustkit.checks.check import Finding, NotApplicable, check
+from robustkit.checks.checked_audit import FEW, CheckedAudit
+from robustkit.checks.papers import ZIMMERMANN
 
 PASS = 0.95
 _INNER = 48  # points that must stay on this side, of half the radius
@@ -92,30 +92,41 @@ def plant(model: Classifier, x: Tensor, eps: float, norm: str, sample: int, seed
 
 
 def found_by(attack: Attack, model: Classifier, planted: Planted, x: Tensor, sample: int, seed: int) -> bool:
-    """Whether the attack gets from x [1, ...] over the planted boundary."""
+    """True where the attack gets from x [1, ...] over the planted boundary."""
     readout = Classifier(Readout(model, planted).eval())
     inside = torch.zeros(1, dtype=torch.int64, device=x.device)
     points = attack(readout, x.clone(), inside, ids=torch.tensor([sample]), seed=seed)
     return bool(readout.logits(points).argmax(1) == 1)
 
 
-def active_test(evidence: Evidence) -> Finding:
+@check(
+    id="active-test",
+    title="The attack finds adversarial points that are known to be there.",
+    paper=ZIMMERMANN,
+    threshold=1 - PASS,
+    severity="fail",
+    remedy=(
+        "The attack is too weak for this model: more steps, a larger step size, another loss, or one that needs no "
+        "gradients."
+    ),
+)
+def active_test(audit: CheckedAudit) -> Finding:
     """Share of the planted examples that the audit's strongest attack misses."""
-    model, record = evidence.subject, evidence.record
+    model, record = audit.white_box_model, audit.record
     if not record.eps:
         raise NotApplicable("The audit has no ε.")
-    attack, own = evidence.strongest
+    attack, own = audit.strongest
     if not own:
         raise NotApplicable("The audit has no attack of many steps within a budget.")
     eps = record.eps[-1]
     attack = attack.at(eps)
-    x, _, ids = evidence.few(FEW, 6)
+    x, _, ids = audit.first_right(FEW, 6)
     planted, found = 0, 0
     for row, sample in enumerate(ids.tolist()):
-        boundary = plant(model, x[row : row + 1], eps, record.norm, sample, evidence.seed)
+        boundary = plant(model, x[row : row + 1], eps, record.norm, sample, audit.seed)
         if boundary is not None:
             planted += 1
-            found += found_by(attack, model, boundary, x[row : row + 1], sample, evidence.seed)
+            found += found_by(attack, model, boundary, x[row : row + 1], sample, audit.seed)
     if 2 * planted < len(x):
         raise NotApplicable(f"The logits tell a point beyond from those inside in {planted} of {len(x)} samples only.")
     missed = planted - found

@@ -7,9 +7,10 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import binom, poisson
 
-from robustkit.checks.evidence import Evidence, single
-from robustkit.checks.probe import NotApplicable
-from robustkit.checks.result import Finding
+from robustkit.checks.check import Finding, NotApplicable, check
+from robustkit.checks.checked_audit import CheckedAudit
+from robustkit.checks.checked_audit import single_step as makes_single_step
+from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, WILSON, cite
 from robustkit.reports import AttackResult, Gate
 from robustkit.reports.record.statistics import TOLERANCE
 
@@ -18,52 +19,72 @@ _MUCH = 0.05
 _LEVEL = 0.05
 
 
-def single_step(evidence: Evidence) -> Finding:
+@check(
+    id="single-step",
+    title="Many steps break whatever a single step breaks.",
+    paper=cite(CARLINI, ATHALYE),
+    threshold=LUCK,
+    severity="fail",
+    remedy=(
+        "The gradients mislead beyond the first step: see the checks of the gradients, and attack without gradients "
+        "too (square)."
+    ),
+)
+def single_step(audit: CheckedAudit) -> Finding:
     """Share of samples that one step breaks, at some ε, and no attack of many steps does."""
-    _untargeted(evidence)
-    weak = [attack for attack in evidence.white if attack.kind == "budget" and single(attack)]
-    if not weak or not evidence.iterated:
+    _untargeted(audit)
+    weak = [attack for attack in audit.white_box if attack.kind == "budget" and makes_single_step(attack)]
+    if not weak or not audit.iterated:
         raise NotApplicable("The audit has not both an attack of a single step and one of many.")
-    return _overtaken(evidence, weak, evidence.iterated, "a single step")
+    return _overtaken(audit, weak, audit.iterated, "a single step")
 
 
-def black_box(evidence: Evidence) -> Finding:
+@check(
+    id="black-box",
+    title="What noise, transfer or an attack without gradients breaks, gradients break too.",
+    paper=cite(CARLINI, AUTOATTACK),
+    threshold=LUCK,
+    severity="fail",
+    remedy=(
+        "Give the attack with gradients more steps, restarts and another loss (autoattack); if that does not help, "
+        "the gradients are masked."
+    ),
+)
+def black_box(audit: CheckedAudit) -> Finding:
     """Share of samples that noise, transferred points or an attack without gradients breaks, at some ε, and no
     attack with gradients does."""
-    _untargeted(evidence)
-    blind = [
-        attack for attack in evidence.record.attacks if attack.kind != "free" and attack not in _gradient(evidence)
-    ]
+    _untargeted(audit)
+    blind = [attack for attack in audit.record.attacks if attack.kind != "free" and attack not in _gradient(audit)]
     if not blind:
         raise NotApplicable("The audit has no attack without gradients, no noise and no transfer: add square.")
-    if not evidence.iterated and not any(attack.kind == "minimum" for attack in evidence.white):
+    if not audit.iterated and not any(attack.kind == "minimum" for attack in audit.white_box):
         raise NotApplicable("The audit has no attack of many steps with gradients to compare with.")
-    return _overtaken(evidence, blind, _gradient(evidence), "an attack without gradients")
+    return _overtaken(audit, blind, _gradient(audit), "an attack without gradients")
 
 
-def _gradient(evidence: Evidence) -> list[AttackResult]:
+def _gradient(audit: CheckedAudit) -> list[AttackResult]:
     return [
         attack
-        for attack in evidence.record.attacks
+        for attack in audit.record.attacks
         if attack.kind != "free" and attack.access == "gradient" and not attack.control
     ]
 
 
-def _overtaken(evidence: Evidence, weak: list[AttackResult], strong: list[AttackResult], who: str) -> Finding:
-    """What the weak attacks break and the strong ones do not, at the ε where that is most.
+def _overtaken(audit: CheckedAudit, weak: list[AttackResult], strong: list[AttackResult], who: str) -> Finding:
+    """Share of samples that the weak attacks break and the strong ones do not, at the ε where that is most.
 
     A sample or two are luck. It is wrong where more than a twentieth is overtaken, and worth a word where it is more
     than luck explains.
     """
-    near, far = evidence.nearest(weak), evidence.nearest(strong)
+    near, far = audit.nearest(weak), audit.nearest(strong)
     total = len(near)
-    if not total or not evidence.record.eps:
+    if not total or not audit.record.eps:
         raise NotApplicable("The audit has no ε, or no sample that was right.")
-    counts = [int(((near <= eps + TOLERANCE) & (far > eps + TOLERANCE)).sum()) for eps in evidence.record.eps]
+    counts = [int(((near <= eps + TOLERANCE) & (far > eps + TOLERANCE)).sum()) for eps in audit.record.eps]
     most = max(counts)
-    text = evidence.record.worst_case[counts.index(most)].text
+    text = audit.record.worst_case[counts.index(most)].text
     many = most > 2 and float(binom.sf(most - 1, total, LUCK)) < _LEVEL
-    by = {attack.title: int((evidence.distances(attack) < far).sum()) for attack in weak}
+    by = {attack.title: int((audit.distances(attack) < far).sum()) for attack in weak}
     first = max(by, key=lambda title: by[title])
     detail = f"None of {total} samples falls to {who} alone."
     if most:
@@ -71,19 +92,30 @@ def _overtaken(evidence: Evidence, weak: list[AttackResult], strong: list[Attack
     return Finding(most / total, detail, wrong=many and most > _MUCH * total, doubt=many)
 
 
-def growth(evidence: Evidence) -> Finding:
-    """How much is missing of what a larger ε should break: of half of what a straight line through 0 would give.
+@check(
+    id="eps-growth",
+    title="Success grows with ε.",
+    paper=cite(CARLINI, ATHALYE),
+    threshold=0.75,
+    severity="fail",
+    remedy=(
+        "Look for gradients that vanish or mislead away from the picture, and for a step size that does not grow "
+        "with ε."
+    ),
+)
+def growth(audit: CheckedAudit) -> Finding:
+    """Share that is missing of what a larger ε should break: of half of what a straight line through 0 would give.
 
     The distances of real networks are spread widely: a ball of twice the size holds far more of them.
     """
-    _untargeted(evidence)
-    if not evidence.iterated:
+    _untargeted(audit)
+    if not audit.iterated:
         raise NotApplicable("The audit has no attack of many steps within a budget.")
-    found, total = evidence.nearest(evidence.iterated), int(evidence.right.sum())
-    broken = [int((found <= eps + TOLERANCE).sum()) for eps in evidence.record.eps]
+    found, total = audit.nearest(audit.iterated), int(audit.right.sum())
+    broken = [int((found <= eps + TOLERANCE).sum()) for eps in audit.record.eps]
     pairs = [
-        (broken[i], broken[j], eps, wide, evidence.record.worst_case[i].text, evidence.record.worst_case[j].text)
-        for (i, eps), (j, wide) in combinations(enumerate(evidence.record.eps), 2)
+        (broken[i], broken[j], eps, wide, audit.record.worst_case[i].text, audit.record.worst_case[j].text)
+        for (i, eps), (j, wide) in combinations(enumerate(audit.record.eps), 2)
         if wide >= 2 * eps * (1 - TOLERANCE) and broken[i]
     ]
     if not pairs:
@@ -98,39 +130,63 @@ def growth(evidence: Evidence) -> Finding:
     return Finding(missing, detail, wrong=worst < 1e-3 and missing > 0.75)
 
 
-def _untargeted(evidence: Evidence) -> None:
-    if evidence.record.target is not None:
+def _untargeted(audit: CheckedAudit) -> None:
+    if audit.record.target is not None:
         raise NotApplicable("The attacks aimed at a target; what they break besides does not compare.")
 
 
-def outside(evidence: Evidence) -> Finding:
-    """How many points left ball or box."""
-    stray = {attack.title: attack.outside for attack in evidence.record.attacks if attack.outside}
+@check(
+    id="outside",
+    title="Every adversarial point lies in ball and box.",
+    paper=CARLINI,
+    threshold=0.0,
+    severity="warn",
+    remedy="An attack that leaves them found less than it could: take another that keeps to them.",
+)
+def outside(audit: CheckedAudit) -> Finding:
+    """Number of points that left ball or box."""
+    stray = {attack.title: attack.outside for attack in audit.record.attacks if attack.outside}
     if not stray:
         return Finding(0.0, "Every point lies in ball and box.")
     names = ", ".join(f"{title} {count:,}" for title, count in stray.items())
     return Finding(float(sum(stray.values())), f"Points outside did not count: {names}.")
 
 
-def rounding(evidence: Evidence) -> Finding:
+@check(
+    id="rounding",
+    title="The saved pictures fool the model as the points did.",
+    paper=CARLINI,
+    threshold=0.0,
+    severity="warn",
+    remedy="Read the accuracy at that ε as one for pixels that need not be whole levels.",
+)
+def rounding(audit: CheckedAudit) -> Finding:
     """Share of the saved pictures in which 8 bits undo an attack within a budget.
 
     The smallest change lies just over the boundary, and rounding undoes it as a matter of course.
     """
-    shown = [comparison for comparison in evidence.record.comparisons if comparison.eps is not None]
+    shown = [comparison for comparison in audit.record.comparisons if comparison.eps is not None]
     if not shown:
         raise NotApplicable("No picture of an attack within a budget was saved.")
     undone = sum(comparison.undone for comparison in shown)
     return Finding(undone / len(shown), f"In {undone} of {len(shown)} pictures rounding to 8 bits undid the attack.")
 
 
-def few_samples(evidence: Evidence) -> Finding:
-    """How many gates on a robust accuracy have a floor inside its 95 % interval."""
-    gates = [gate for gate in evidence.record.gates if gate.kind == "fail-under" and gate.measured is not None]
+@check(
+    id="few-samples",
+    title="The samples are enough for the gates asked.",
+    paper=cite(WILSON, CARLINI),
+    threshold=0.0,
+    severity="warn",
+    remedy="Judge more samples, or ask for a floor farther from what the model reaches.",
+)
+def few_samples(audit: CheckedAudit) -> Finding:
+    """Number of gates on a robust accuracy have a floor inside its 95 % interval."""
+    gates = [gate for gate in audit.record.gates if gate.kind == "fail-under" and gate.measured is not None]
     if not gates:
         raise NotApplicable("No floor was asked for.")
-    open_gates = [gate for gate in gates if _inside(evidence, gate)]
-    total = len(evidence.record.samples.ids)
+    open_gates = [gate for gate in gates if _inside(audit, gate)]
+    total = len(audit.record.samples.ids)
     if not open_gates:
         return Finding(0.0, f"{total:,} samples tell on which side of the floor the accuracy lies.")
     first = open_gates[0]
@@ -142,8 +198,8 @@ def few_samples(evidence: Evidence) -> Finding:
     )
 
 
-def _inside(evidence: Evidence, gate: Gate) -> bool:
-    for point in evidence.record.worst_case:
+def _inside(audit: CheckedAudit, gate: Gate) -> bool:
+    for point in audit.record.worst_case:
         if gate.eps is not None and abs(point.eps - gate.eps) < 1e-9:
             low, high = point.robust.low, point.robust.high
             return low is not None and high is not None and low < gate.required < high

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
-from torch import Tensor, autograd
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch import Tensor
 
-from robustkit.checks.probe import NotApplicable, Probe
-from robustkit.checks.result import Finding
+from robustkit.checks.check import Finding, NotApplicable, check
+from robustkit.checks.checked_model import CheckedModel
+from robustkit.checks.papers import ATHALYE, CARLINI, CARLINI_WAGNER, PINTOR, TEST_TIME, cite
+from robustkit.checks.torch_internals import counted_optimisation
 from robustkit.text import one_line
 
 _DIRECTIONS = 5
@@ -22,10 +19,21 @@ _ENOUGH = 0.15  # an error that needs no other step to be called small
 _JITTER = 12 / 255
 
 
-def unavailable(probe: Probe) -> Finding:
-    """Whether asking for the gradient raises."""
+@check(
+    id="gradient-unavailable",
+    title="The gradient with respect to the picture can be taken.",
+    paper=PINTOR,
+    threshold=0.0,
+    severity="fail",
+    remedy=(
+        "Write the stage in differentiable operations or give it a stand-in gradient (BPDA); else take attacks that "
+        "need none, such as square."
+    ),
+)
+def unavailable(checked: CheckedModel) -> Finding:
+    """Ask for the gradient: 1 where that raises, 0 where it does not."""
     try:
-        _ = probe.gradients
+        _ = checked.gradients
     except NotApplicable:
         raise
     except Exception as error:  # the model may be anybody's code
@@ -33,27 +41,54 @@ def unavailable(probe: Probe) -> Finding:
     return Finding(0.0, "The gradient with respect to the picture can be taken.")
 
 
-def zero(probe: Probe) -> Finding:
+@check(
+    id="gradient-zero",
+    title="Every row has a gradient that is not 0.",
+    paper=cite(PINTOR, ATHALYE),
+    threshold=0.05,
+    severity="fail",
+    remedy=(
+        "Find the stage that stops it (rounding, argmax, detach, saturation), replace its gradient (BPDA), and attack "
+        "without gradients too."
+    ),
+)
+def zero(checked: CheckedModel) -> Finding:
     """Share of rows whose gradient is 0 in every pixel."""
-    flat = _gradients(probe).flatten(1)
+    flat = _gradients(checked).flatten(1)
     share = float((flat.abs().sum(1) == 0).float().mean())
     return Finding(share, f"{100 * share:.0f} % of the rows have a gradient of exactly 0.")
 
 
-def nan(probe: Probe) -> Finding:
+@check(
+    id="gradient-nan",
+    title="No gradient holds NaN or infinite numbers.",
+    paper=CARLINI,
+    threshold=0.0,
+    severity="fail",
+    remedy="Look for a division by 0, a square root or a norm at 0 in the forward pass; add a small constant there.",
+)
+def nan(checked: CheckedModel) -> Finding:
     """Share of rows whose gradient holds NaN or an infinite number."""
-    flat = _gradients(probe).flatten(1)
+    flat = _gradients(checked).flatten(1)
     most = torch.finfo(flat.dtype).max
     broken = flat.isnan().any(1) | (flat.abs() >= most).any(1)
     share = float(broken.float().mean())
     return Finding(share, f"{100 * share:.0f} % of the rows have NaN or infinite numbers in their gradient.")
 
 
-def saturated(probe: Probe) -> Finding:
+@check(
+    id="saturated",
+    title="The float32 cross-entropy has a gradient wherever the margin has one.",
+    paper=cite(CARLINI_WAGNER, CARLINI),
+    threshold=0.05,
+    severity="fail",
+    remedy="Attack with a loss that does not saturate (loss=margin or dlr), or divide the logits by a constant.",
+)
+def saturated(checked: CheckedModel) -> Finding:
     """Share of rows where the cross-entropy has no gradient though the margin has one."""
-    alive = _gradients(probe).flatten(1).abs().sum(1) != 0
-    logits, gradient = probe.slope(probe.x, probe.goal, "ce")
-    loss = probe.goal.cross_entropy(logits)
+    alive = _gradients(checked).flatten(1).abs().sum(1) != 0
+    logits, gradient = checked.loss_gradient(checked.x, checked.goal, "ce")
+    loss = checked.goal.cross_entropy(logits)
     flat = (gradient.flatten(1).abs().sum(1) == 0) & alive
     share = float(flat.float().mean())
     return Finding(
@@ -63,32 +98,40 @@ def saturated(probe: Probe) -> Finding:
     )
 
 
-def wrong(probe: Probe) -> Finding:
-    """How far directional derivatives lie from central differences: median row, each at its best step.
+@check(
+    id="gradient-wrong",
+    title="The gradient is the slope of what the model answers.",
+    paper=ATHALYE,
+    threshold=0.3,
+    severity="fail",
+    remedy="Find the stage with a gradient of its own, or with none; attack without gradients too (square).",
+)
+def wrong(checked: CheckedModel) -> Finding:
+    """Distance of directional derivatives from central differences: median row, each at its best step.
 
     Both are taken off the samples by a few grey levels: a flat background puts a network's maxima and rectifiers on
     their kinks, where there is no derivative. The rival of the margin is fixed for the same reason.
     """
-    _gradients(probe)
-    if not probe.steady:
+    _gradients(checked)
+    if not checked.repeatable:
         raise NotApplicable("The answers change from call to call.")
-    if probe.resolution > 1e-4:
+    if checked.resolution > 1e-4:
         raise NotApplicable("The logits come in 16 bits, too coarse for differences.")
-    if not probe.apart_from_others:
+    if not checked.rows_independent:
         raise NotApplicable("A row's answer depends on the other rows, and so does its slope.")
-    x = probe.few
+    x = checked.first_rows
     room = _JITTER - max(_STEPS)
-    noise = torch.rand(x.shape, generator=probe.random(50), dtype=x.dtype).to(x.device) * 2 - 1
+    noise = torch.rand(x.shape, generator=checked.random(50), dtype=x.dtype).to(x.device) * 2 - 1
     points = _JITTER + (1 - 2 * _JITTER) * x + room * noise
-    goal = probe.goal_of(x)
-    logits, gradient = probe.slope(points, goal)
+    goal = checked.goal_of(x)
+    logits, gradient = checked.loss_gradient(points, goal)
     rival = goal.others(logits).argmax(1, keepdim=True)
 
     def margin(at: Tensor) -> Tensor:
-        out = probe.answers(at).double()
+        out = checked.answers(at).double()
         return (out.gather(1, goal.classes[:, None]) - out.gather(1, rival)).squeeze(1)
 
-    signs = [torch.randint(2, x.shape, generator=probe.random(60 + k)).to(x) * 2 - 1 for k in range(_DIRECTIONS)]
+    signs = [torch.randint(2, x.shape, generator=checked.random(60 + k)).to(x) * 2 - 1 for k in range(_DIRECTIONS)]
     slopes = torch.stack([(gradient * sign).flatten(1).double().sum(1) for sign in signs])
     best = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     for step in _STEPS:
@@ -96,7 +139,7 @@ def wrong(probe: Probe) -> Finding:
             [(margin(points + step * sign) - margin(points - step * sign)) / 2 / step for sign in signs]
         )
         size = torch.maximum(slopes.norm(dim=0), found.norm(dim=0))
-        floor = 20 * probe.resolution * logits.abs().amax(1).double() / step
+        floor = 20 * checked.resolution * logits.abs().amax(1).double() / step
         error = (slopes - found).norm(dim=0) / size
         best = torch.where(size > floor, torch.minimum(best, error), best)
         if 2 * int((best < _ENOUGH).sum()) > len(x):  # the median is small already
@@ -112,40 +155,24 @@ def wrong(probe: Probe) -> Finding:
     )
 
 
-def optimises_inside(probe: Probe) -> Finding:
-    """How often a forward pass differentiates something or steps an optimiser."""
-    with _counted() as calls:
-        probe.answers(probe.x[:2])
+@check(
+    id="optimises-inside",
+    title="A forward pass does not optimise anything.",
+    paper=TEST_TIME,
+    threshold=0.0,
+    severity="fail",
+    remedy="Attack through the optimisation (unroll it, or BPDA with EOT), and attack the network without it.",
+)
+def optimises_inside(checked: CheckedModel) -> Finding:
+    """Number of times that a forward pass differentiates something or steps an optimiser."""
+    with counted_optimisation() as calls:
+        checked.answers(checked.x[:2])
     return Finding(float(calls[0]), f"A forward pass takes gradients or optimiser steps of its own {calls[0]} times.")
 
 
-@contextmanager
-def _counted() -> Iterator[list[int]]:
-    """Counts backward passes and optimiser steps, however they are started."""
-    calls = [0]
-    # Both autograd.grad and autograd.backward (so Tensor.backward too) go through this name of their module.
-    engine = autograd._engine_run_backward  # type: ignore[attr-defined]
-
-    def counting(*args: Any, **extra: Any) -> tuple[Tensor, ...]:
-        calls[0] += 1
-        answer: tuple[Tensor, ...] = engine(*args, **extra)
-        return answer
-
-    def step(*_: object) -> None:
-        calls[0] += 1
-
-    autograd._engine_run_backward = counting  # type: ignore[attr-defined]
-    hook = register_optimizer_step_pre_hook(step)
+def _gradients(checked: CheckedModel) -> Tensor:
     try:
-        yield calls
-    finally:
-        hook.remove()
-        autograd._engine_run_backward = engine  # type: ignore[attr-defined]
-
-
-def _gradients(probe: Probe) -> Tensor:
-    try:
-        return probe.gradients
+        return checked.gradients
     except NotApplicable:
         raise
     except Exception:  # `unavailable` says why

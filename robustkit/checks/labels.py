@@ -11,8 +11,9 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from robustkit.attacks.model.classifier import Classifier
-from robustkit.checks.probe import NotApplicable, Probe
-from robustkit.checks.result import Finding
+from robustkit.checks.check import Finding, NotApplicable, check
+from robustkit.checks.checked_model import CheckedModel
+from robustkit.checks.papers import CARLINI
 
 _SHUFFLES = 400
 _GAIN = 0.3  # in accuracy, of another naming of the classes
@@ -27,28 +28,36 @@ _NORMALISATIONS = {
 }
 
 
-def permuted(probe: Probe) -> Finding:
-    """What the best renaming of the classes adds to the accuracy; wrong if it is much, and no accident.
+@check(
+    id="labels-permuted",
+    title="The labels number the classes as the model does.",
+    paper=CARLINI,
+    threshold=0.3,
+    severity="fail",
+    remedy="Compare the order of the data's classes with the model's; give the names of the classes. Is it trained?",
+)
+def permuted(checked: CheckedModel) -> Finding:
+    """Gain in accuracy from the best renaming of the classes; wrong if it is much, and no accident.
 
     An accuracy of no more than chance is wrong whatever renaming adds. Where there are too few samples of a class to
     rename them, only a model that is sure of itself and nearly always wrong, however the pixels are preprocessed, looks
     as if the labels were not its own.
     """
-    truth, said = probe.y.cpu().numpy(), probe.logits.argmax(1).cpu().numpy()
+    truth, said = checked.y.cpu().numpy(), checked.logits.argmax(1).cpu().numpy()
     accuracy = float((truth == said).mean())
     classes = len(set(truth.tolist()))
     renamed = _renamed(truth, said)
     gain = renamed - accuracy
     detail = f"{100 * accuracy:.0f} % are right, and {100 * renamed:.0f} % after the best renaming of the classes."
     if len(truth) >= 2 * classes and classes >= 2:
-        draws = np.random.default_rng(probe.seed)
+        draws = np.random.default_rng(checked.seed)
         much = gain >= _GAIN and renamed >= _GOOD
         much = much and renamed > max(_renamed(draws.permutation(truth), said) for _ in range(_SHUFFLES))
-        return Finding(gain, detail, wrong=True) if much else _by_chance(probe) or Finding(gain, detail, wrong=False)
-    sure = float(probe.logits.softmax(1).amax(1).mean())
-    if accuracy <= 0.1 and renamed >= 0.9 and sure >= 0.5 and classes >= 10 and not _better(probe)[1]:
+        return Finding(gain, detail, wrong=True) if much else _by_chance(checked) or Finding(gain, detail, wrong=False)
+    sure = float(checked.logits.softmax(1).amax(1).mean())
+    if accuracy <= 0.1 and renamed >= 0.9 and sure >= 0.5 and classes >= 10 and not _better(checked)[1]:
         return Finding(gain, f"{detail} Yet the mean confidence is {100 * sure:.0f} %.", wrong=True)
-    if found := _by_chance(probe):
+    if found := _by_chance(checked):
         return found
     raise NotApplicable(
         f"{len(truth)} samples of {classes} classes are too few to tell wrong labels from a wrong model; "
@@ -56,11 +65,11 @@ def permuted(probe: Probe) -> Finding:
     )
 
 
-def _by_chance(probe: Probe) -> Finding | None:
-    """What to say of an accuracy that is no better than chance, and not for want of the right preprocessing."""
-    right, count, chance = int(probe.right.sum()), len(probe.y), 1 / probe.logits.shape[1]
+def _by_chance(checked: CheckedModel) -> Finding | None:
+    """A finding where the accuracy is no better than chance, and not for want of the right preprocessing."""
+    right, count, chance = int(checked.right.sum()), len(checked.y), 1 / checked.logits.shape[1]
     lucky = binomtest(right, count, chance, alternative="greater").pvalue > _LUCK
-    if count < _ENOUGH or not lucky or probe.broken or _better(probe)[1]:
+    if count < _ENOUGH or not lucky or checked.broken or _better(checked)[1]:
         return None
     detail = f"{100 * right / count:.0f} % of {count} samples are right, no more than by chance ({100 * chance:.2g} %)."
     return Finding(1 - right / count, detail, wrong=True)
@@ -75,25 +84,33 @@ def _renamed(truth: np.ndarray, said: np.ndarray) -> float:
     return float(table[linear_sum_assignment(table, maximize=True)].sum() / len(truth))
 
 
-def wrong_range(probe: Probe) -> Finding:
-    """What the best other preprocessing of the pixels adds to the accuracy; wrong if it is much, and no accident."""
-    accuracy = 100 * float(probe.right.float().mean())
-    gain, way = _better(probe)
+@check(
+    id="wrong-range",
+    title="The pixels are preprocessed as the model was trained, once.",
+    paper=CARLINI,
+    threshold=0.2,
+    severity="fail",
+    remedy="Give pixels in [0,1] and the normalisation once, in the model or beside it (mean=..., std=...).",
+)
+def wrong_range(checked: CheckedModel) -> Finding:
+    """Gain in accuracy from the best other preprocessing of the pixels; wrong if it is much, and no accident."""
+    accuracy = 100 * float(checked.right.float().mean())
+    gain, way = _better(checked)
     if way:
         return Finding(gain, f"{accuracy:.0f} % are right, and {accuracy + 100 * gain:.0f} % {way}.")
     return Finding(gain, f"{accuracy:.0f} % are right, and no other preprocessing does much better.")
 
 
-def _better(probe: Probe) -> tuple[float, str]:
-    """What the preprocessing that does much better than the pixels as they are adds, and its name; (0, "") if none."""
-    before = probe.right
+def _better(checked: CheckedModel) -> tuple[float, str]:
+    """Gain from the preprocessing that does much better than the pixels as they are, and its name; (0, "") if none."""
+    before = checked.right
     best, name = 0.0, ""
     if float(before.float().mean()) > 0.8:
         return best, name
-    ways = _ways(probe.model, probe.x)
+    ways = _ways(checked.model, checked.x)
     for way, change in ways.items():
-        said = probe.answers(change(probe.x)).argmax(1)
-        after = said == probe.y
+        said = checked.answers(change(checked.x)).argmax(1)
+        after = said == checked.y
         won, lost = int((after & ~before).sum()), int((before & ~after).sum())
         gain = (won - lost) / len(before)
         # So many are tried that the level is divided among them; a constant answer suits some labels by accident.

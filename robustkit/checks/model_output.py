@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import torch
 
-from robustkit.checks.probe import NotApplicable, Probe, apart, changed, put_back, reseed
-from robustkit.checks.result import Finding
+from robustkit.checks.check import Finding, NotApplicable, check
+from robustkit.checks.checked_model import BATCH_TOLERANCE, CheckedModel, relative_distance
+from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, PINTOR, TEST_TIME, TRAMER, cite
+from robustkit.checks.state import reseed
 
 _TURNS = 24
 
 
-def training_mode(probe: Probe) -> Finding:
+@check(
+    id="training-mode",
+    title="The network answers as it does in eval mode.",
+    paper=CARLINI,
+    threshold=0.0,
+    severity="warn",
+    remedy="Call .eval() on the network, and compare with figures that were taken in eval mode alone.",
+)
+def training_mode(checked: CheckedModel) -> Finding:
     """Share of rows that training mode answers otherwise, where some of the network was handed over in it."""
-    model = probe.model
+    model = checked.model
     with model.frozen():
         stuck = sum(bool(getattr(module, "training", False)) for module in model.net.modules())
     if stuck:
@@ -22,16 +32,18 @@ def training_mode(probe: Probe) -> Finding:
     # Straight to the network, since a Classifier would put it into eval mode; the normalisation does not matter here.
     try:
         with torch.no_grad():
-            reseed(probe.seed)
-            training = model.net(probe.x.clone())
-            put_back(model.net, probe.kept)
+            reseed(checked.seed)
+            training = model.net(checked.x.clone())
+            checked.state.restore()
             with model.frozen():
-                reseed(probe.seed)
-                frozen = model.net(probe.x.clone())
+                reseed(checked.seed)
+                frozen = model.net(checked.x.clone())
     finally:
-        put_back(model.net, probe.kept)
+        checked.state.restore()
     share = float(
-        (apart(*(out.reshape(len(probe.x), -1).double() for out in (training, frozen))) > 1e-4).float().mean()
+        (relative_distance(*(out.reshape(len(checked.x), -1).double() for out in (training, frozen))) > 1e-4)
+        .float()
+        .mean()
     )
     return Finding(
         share,
@@ -42,41 +54,73 @@ def training_mode(probe: Probe) -> Finding:
     )
 
 
-def state_changes(probe: Probe) -> Finding:
-    """How many weights and buffers a query changes."""
-    put_back(probe.model.net, probe.kept)
-    reseed(probe.seed)
-    probe.model.logits(probe.x)
-    names = changed(probe.model.net, probe.kept)
-    put_back(probe.model.net, probe.kept)
+@check(
+    id="state-changes",
+    title="A query changes nothing in the network.",
+    paper=TEST_TIME,
+    threshold=0.0,
+    severity="fail",
+    remedy="Take what learns or counts out of the forward pass, or attack a fresh copy each time.",
+)
+def state_changes(checked: CheckedModel) -> Finding:
+    """Number of weights and buffers that a query changes."""
+    checked.state.restore()
+    reseed(checked.seed)
+    checked.model.logits(checked.x)
+    names = checked.state.changed()
+    checked.state.restore()
     some = f", {names[0]} among them" if names else ""
     return Finding(float(len(names)), f"A query changes {len(names)} of the weights and buffers{some}.")
 
 
-def randomised(probe: Probe) -> Finding:
+@check(
+    id="randomised",
+    title="The same picture gets the same answer every time.",
+    paper=cite(AUTOATTACK, ATHALYE),
+    threshold=1e-4,
+    severity="fail",
+    remedy="Average the gradients over draws (eot=20), and judge each point by several draws too.",
+)
+def randomised(checked: CheckedModel) -> Finding:
     """AutoAttack's flag: the largest distance between normalised logits of equal queries."""
-    spread, counts = probe.spread
+    spread, counts = checked.spread
     return Finding(
         spread,
         f"{len(counts)} equal queries give normalised logits up to {spread:.2g} apart and "
-        f"{min(counts)} to {max(counts)} right answers of {len(probe.y)}.",
-        wrong=probe.random_answers,
+        f"{min(counts)} to {max(counts)} right answers of {len(checked.y)}.",
+        wrong=checked.randomised,
     )
 
 
-def batch_dependent(probe: Probe) -> Finding:
-    """The most that a row's answer changes with its company."""
-    most, way = probe.company
+@check(
+    id="batch-dependent",
+    title="A row's answer does not depend on the other rows.",
+    paper=TEST_TIME,
+    threshold=BATCH_TOLERANCE,
+    severity="fail",
+    remedy="Use fixed statistics in place of the batch's: running statistics in batch norm, and eval mode.",
+)
+def batch_dependent(checked: CheckedModel) -> Finding:
+    """The most that a row's logits change with the other rows of the batch (batch dependence)."""
+    most, way = checked.batch_dependence
     if most is None:
         return Finding(None, f"A row {way}", wrong=True)
     return Finding(most, f"A row's logits change by up to {most:.2g} of their size {way}.")
 
 
-def probabilities(probe: Probe) -> Finding:
+@check(
+    id="probabilities",
+    title="The model returns logits, not probabilities.",
+    paper=AUTOATTACK,
+    threshold=0.99,
+    severity="fail",
+    remedy="Return what goes into the softmax; if that cannot be had, say outputs='probabilities'.",
+)
+def probabilities(checked: CheckedModel) -> Finding:
     """Share of rows that look like probabilities; wrong if all do."""
-    if probe.model.outputs != "logits":
-        raise NotApplicable(f"The model is known to return {probe.model.outputs}.")
-    logits = probe.logits
+    if checked.model.outputs != "logits":
+        raise NotApplicable(f"The model is known to return {checked.model.outputs}.")
+    logits = checked.logits
     inside = (logits > -1e-5).all(1) & (logits < 1 + 1e-5).all(1)
     share = float((inside & ((logits.sum(1) - 1).abs() < 1e-4)).float().mean())
     return Finding(
@@ -84,10 +128,18 @@ def probabilities(probe: Probe) -> Finding:
     )
 
 
-def huge_logits(probe: Probe) -> Finding:
+@check(
+    id="huge-logits",
+    title="The logits are finite and of a size that float32 resolves.",
+    paper=CARLINI,
+    threshold=1e6,
+    severity="fail",
+    remedy="Look for a division by 0 or a weight that grew without bound; divide the logits by a constant.",
+)
+def huge_logits(checked: CheckedModel) -> Finding:
     """The largest finite logit; an infinite one is wrong too."""
-    reseed(probe.seed)
-    logits = probe.model.logits(probe.x)
+    reseed(checked.seed)
+    logits = checked.model.logits(checked.x)
     finite = torch.isfinite(logits)
     most = float(logits[finite].abs().max()) if finite.any() else 0.0
     endless = int((~finite).any(1).sum())
@@ -95,26 +147,34 @@ def huge_logits(probe: Probe) -> Finding:
     return Finding(most, f"The largest logit is {most:.3g}{tail}.", wrong=bool(endless) or most > 1e6)
 
 
-def step_stage(probe: Probe) -> Finding:
+@check(
+    id="step-stage",
+    title="The answer follows small changes of the picture smoothly.",
+    paper=ATHALYE,
+    threshold=0.25,
+    severity="fail",
+    remedy="Replace the gradient of the quantising stage (BPDA), and attack without gradients too (square).",
+)
+def step_stage(checked: CheckedModel) -> Finding:
     """Share of small changes of the picture that the answer ignores, or answers with a leap.
 
     A smooth network answers a tenth of a change with a tenth of the effect. A stage of steps answers it with none at
     all, or, where many values are near a step, with more than a third (the square root of a tenth).
     """
-    if probe.model.access == "labels":
+    if checked.model.access == "labels":
         raise NotApplicable("The model returns labels, which are steps by nature.")
-    if not probe.steady:
+    if not checked.repeatable:
         raise NotApplicable("The answers change from call to call.")
-    x = probe.few
-    before = probe.answers(x)
+    x = checked.first_rows
+    before = checked.answers(x)
     tiny, small, large = 1e-4, 1e-3, 0.05
     unseen, cases = 0, 0
     for stream in range(3):
-        signs = torch.randint(2, x.shape, generator=probe.random(10 + stream)).to(x) * 2 - 1
+        signs = torch.randint(2, x.shape, generator=checked.random(10 + stream)).to(x) * 2 - 1
         # Inwards at the border of the box, so that a model that clips its input does not look like a step.
         signs = torch.where(x < large, 1.0, torch.where(x > 1 - large, -1.0, signs)).to(x)
-        effects = [(probe.answers(x + size * signs) - before).abs().amax(1) for size in (tiny, small, large)]
-        floor = 16 * probe.resolution * before.abs().amax(1)
+        effects = [(checked.answers(x + size * signs) - before).abs().amax(1) for size in (tiny, small, large)]
+        floor = 16 * checked.resolution * before.abs().amax(1)
         seen = effects[2] * tiny / large > floor  # a tiny effect would show in float32
         # Networks that compute in 16 bits ignore a tiny change too, and make little leaps of their rounding.
         big = 0.003 * before.abs().amax(1)
@@ -133,21 +193,32 @@ def step_stage(probe: Probe) -> Finding:
     )
 
 
-def leaps(probe: Probe) -> Finding:
+@check(
+    id="leaps",
+    title="The answer moves with the picture without leaps.",
+    paper=cite(TRAMER, ATHALYE),
+    threshold=0.25,
+    severity="fail",
+    remedy=(
+        "Average the gradients over draws near the point (eot=20), start from many points, and attack without "
+        "gradients too (square)."
+    ),
+)
+def leaps(checked: CheckedModel) -> Finding:
     """Share of a row's way that its logits make in leaps, while the picture moves along a straight line: median row.
 
     A rectifier bends the way, and no stretch of it is much longer than the others. Where activations are switched on
     and off the answer leaps.
     """
-    if probe.model.access == "labels":
+    if checked.model.access == "labels":
         raise NotApplicable("The model returns labels, which leap by nature.")
-    if not probe.steady:
+    if not checked.repeatable:
         raise NotApplicable("The answers change from call to call.")
-    x = probe.few
-    signs = torch.randint(2, x.shape, generator=probe.random(20)).to(x) * 2 - 1
+    x = checked.first_rows
+    signs = torch.randint(2, x.shape, generator=checked.random(20)).to(x) * 2 - 1
     signs = torch.where(x < 0.1, 1.0, torch.where(x > 0.9, -1.0, signs)).to(x)
-    way = torch.stack([probe.answers(x + 1e-3 * turn * signs).double() for turn in range(_TURNS + 1)])
-    floor = 16 * probe.resolution * way[0].abs().amax(1)
+    way = torch.stack([checked.answers(x + 1e-3 * turn * signs).double() for turn in range(_TURNS + 1)])
+    floor = 16 * checked.resolution * way[0].abs().amax(1)
     stretches = way.diff(dim=0).norm(dim=2)
     usual = stretches.median(dim=0).values
     excess = torch.where((stretches > 4 * usual) & (stretches > floor), stretches - usual, 0).sum(0)
@@ -161,18 +232,26 @@ def leaps(probe: Probe) -> Finding:
     )
 
 
-def unstable(probe: Probe) -> Finding:
+@check(
+    id="unstable",
+    title="The loss near a picture is not dominated by noise.",
+    paper=PINTOR,
+    threshold=0.1,
+    severity="warn",
+    remedy="Average the gradients over draws near the point (eot=20), and attack without gradients too (square).",
+)
+def unstable(checked: CheckedModel) -> Finding:
     """Median over rows of the mean change of the margin under noise of ±4/255, in parts of the logits' spread."""
-    if probe.model.access == "labels":
+    if checked.model.access == "labels":
         raise NotApplicable("The model returns labels alone, which have no loss.")
-    x, goal = probe.few, probe.goal_of(probe.few)
-    before = probe.answers(x)
+    x, goal = checked.first_rows, checked.goal_of(checked.first_rows)
+    before = checked.answers(x)
     margin = goal.margin(before)
     scale = torch.maximum(margin.abs(), before.amax(1) - before.mean(1)).clamp_min(1e-10)
     moved = torch.zeros_like(margin)
     for draw in range(8):
-        noise = torch.rand(x.shape, generator=probe.random(30 + draw), dtype=x.dtype).to(x.device) * 2 - 1
-        moved += (goal.margin(probe.answers((x + 4 / 255 * noise).clamp(0, 1))) - margin).abs() / scale / 8
+        noise = torch.rand(x.shape, generator=checked.random(30 + draw), dtype=x.dtype).to(x.device) * 2 - 1
+        moved += (goal.margin(checked.answers((x + 4 / 255 * noise).clamp(0, 1))) - margin).abs() / scale / 8
     middle = float(moved.median())
     return Finding(
         middle, f"Noise of ±4/255 changes the margin by {100 * middle:.1f} % of the logits' spread (median row)."

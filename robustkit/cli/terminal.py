@@ -101,7 +101,7 @@ def _verdict(console: Console, record: AuditRecord) -> None:
         record.verdict, "dim"
     )
     _line(console, Text.assemble("can these numbers be trusted? ", (record.verdict, style)))
-    for status in ("fail", "warn"):
+    for status in ("fail", "error", "warn"):
         for check in record.checks:
             if check.status == status:
                 _line(console, Text(f"  {status}  {check.id}: {check.detail}"))

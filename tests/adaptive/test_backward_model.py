@@ -1,4 +1,4 @@
-"""Looks at a network: soft thresholds, the identity in place of a stage, what its first and last layers see.
+"""Backward models: soft thresholds, the identity in place of a stage, bridges to the first and from the last layer.
 
 The faults here sit in networks without modules inside, where only the functions that are called tell what is what.
 """
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustkit import audit
-from robustkit.adaptive.backward_model import FIRST, LAST, Lens, Look, copies_of
-from robustkit.adaptive.gradient_modes import Thresholds
+from robustkit.adaptive.backward_model import FIRST, LAST, BackwardModel, SurrogateGradient, copies_of
+from robustkit.adaptive.gradient_modes import OuterLayers, SoftThresholds
 from robustkit.attacks import PGD, AutoAttack, Classifier
 
 ROWS = 50
@@ -82,7 +82,7 @@ class Chosen(Functional):
 
 
 @pytest.mark.parametrize("kind", [Hooked, NoGraph, Whole, Chosen])
-def test_a_network_without_modules_is_seen_through(kind: type[nn.Module]) -> None:
+def test_a_network_without_modules_is_answered_too(kind: type[nn.Module]) -> None:
     record = audit(kind().eval(), digits(ROWS), [PGD(steps=20)], [EPS], adapt=True)
     assert record.adapted is not None
     assert record.verdict == "do not trust"
@@ -96,17 +96,30 @@ def test_a_network_without_modules_is_seen_through(kind: type[nn.Module]) -> Non
 def test_the_first_layer_gets_the_stage_s_value_and_the_gradient_of_the_identity(kind: type[Functional]) -> None:
     net, (x, _) = kind().eval(), digits(4)
     x = (255 * x).round() / 255
-    lens = Classifier(Lens(net, Look(enter=FIRST, leave=LAST)))
-    logits, _, slope = lens.gradient(x, lambda out: out[:, 3])
+    backward = Classifier(BackwardModel(net, SurrogateGradient(entry=FIRST, exit=LAST)))
+    logits, _, slope = backward.gradient(x, lambda out: out[:, 3])
     inner = x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(net.logits(inner)[:, 3].sum(), inner)
     torch.testing.assert_close(logits, net.logits(x))
     torch.testing.assert_close(slope, expected)
 
 
+def test_pictures_that_need_no_gradient_get_no_graph() -> None:
+    class Told(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            assert not torch.is_grad_enabled()
+            return F.linear(x.flatten(1), torch.ones(3, 4))
+
+    x = torch.rand(2, 1, 2, 2)
+    with OuterLayers(x) as layers:
+        out = Classifier(Told()).logits(x)
+    assert layers.last is not None
+    assert not out.requires_grad
+
+
 def test_a_mask_of_infinite_values_stays_hard() -> None:
     x = torch.tensor([[0.2, 0.5, 0.8]], requires_grad=True)
-    with Thresholds() as mode:
+    with SoftThresholds() as mode:
         out = x.masked_fill(x < 0.4, -torch.inf), torch.where(x > 0.4, x, torch.inf)
     assert mode.met == 0
     for each, empty in zip(out, (-torch.inf, torch.inf), strict=True):
@@ -142,8 +155,8 @@ def test_the_identity_bridges_a_stage_with_the_values_of_the_stage() -> None:
                 return self.inner((x * 3).round() / 3)
 
     net, x = Net().eval(), torch.rand(5, 1, 3, 3)
-    lens = Classifier(Lens(net, Look(enter="inner", leave="inner")))
-    logits, _, slope = lens.gradient(x, lambda out: out[:, 2])
+    backward = Classifier(BackwardModel(net, SurrogateGradient(entry="inner", exit="inner")))
+    logits, _, slope = backward.gradient(x, lambda out: out[:, 2])
     torch.testing.assert_close(logits, net(x))
     torch.testing.assert_close(slope, net.inner[1].weight[2].detach().view(1, 1, 3, 3).expand(5, -1, -1, -1))
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
@@ -156,7 +169,7 @@ def test_copies_are_found_in_either_order() -> None:
 
 
 def spelt(x: Tensor, way: str) -> Tensor:
-    """What of x is 0.5 or more, and 0 elsewhere."""
+    """x where it is 0.5 or more, and 0 elsewhere."""
     match way:
         case "where":
             return torch.where(x >= 0.5, x, 0)
@@ -177,7 +190,7 @@ def spelt(x: Tensor, way: str) -> Tensor:
 @pytest.mark.parametrize("way", ["where", "method", "factor", "number", "type", "not", "mask"])
 def test_a_threshold_is_soft_however_it_is_spelt(way: str) -> None:
     x = torch.linspace(0.45, 0.55, 11)[None].requires_grad_()
-    with Thresholds() as mode:
+    with SoftThresholds() as mode:
         soft = spelt(x, way)
     share = ((x - 0.5) / (0.05 * x.std(1, unbiased=False, keepdim=True))).sigmoid()
     torch.testing.assert_close(soft, share * x)
@@ -189,7 +202,7 @@ def test_a_threshold_is_soft_however_it_is_spelt(way: str) -> None:
 
 def test_what_compares_no_numbers_of_a_row_is_left_as_it_is() -> None:
     x, whole = torch.rand(3, 4), torch.arange(12).view(3, 4)
-    with Thresholds() as mode:
+    with SoftThresholds() as mode:
         out = torch.where(whole > 5, x, 0), x * (whole > 5), x * (whole[0] > 1), torch.where(x == 0, x, 1), x >= 0.5
         assert out[-1].sum() == (x >= 0.5).int().sum()
     torch.testing.assert_close(out[0], x * (whole > 5).float())

@@ -16,9 +16,9 @@ from museum import MUSEUM, Exhibit, digits, honest
 from torch import Tensor, nn
 
 from robustkit import audit
-from robustkit.adaptive import habits_of, judge_of
-from robustkit.adaptive.attack import Subject
-from robustkit.adaptive.backward_model import Look
+from robustkit.adaptive import determinised_judge, find_nondeterminism
+from robustkit.adaptive.attack import AdaptedModel
+from robustkit.adaptive.backward_model import SurrogateGradient
 from robustkit.adaptive.remedies import PRESCRIBED, UNANSWERABLE
 from robustkit.attacks import APGD, PGD, AutoAttack, Classifier
 from robustkit.checks import EVALUATION, PREFLIGHT
@@ -139,43 +139,46 @@ def test_a_random_model_is_judged_by_its_most_frequent_answer() -> None:
 
     x, y = torch.rand(32, 1, 4, 4), torch.ones(32, dtype=torch.int64)
     model = Classifier(Coin())
-    habits = habits_of(model, x, y, 0)
-    assert (habits.draws, habits.company, habits.state) == (20, None, {})
-    judge = judge_of(model, habits)
+    nondeterminism = find_nondeterminism(model, x, y, 0)
+    assert (nondeterminism.draws, nondeterminism.fixed_batch, nondeterminism.state) == (20, None, None)
+    judge = determinised_judge(model, nondeterminism)
     assert float((judge.logits(x).argmax(1) == 1).float().mean()) > 0.95  # of one draw it is 0.8
     shares = judge.logits(x).softmax(1)[:, 1]
     assert 0.7 < float(shares.mean()) < 0.9
 
 
-def test_a_row_that_depends_on_its_company_is_asked_in_the_same_company() -> None:
+def test_a_row_that_depends_on_its_batch_is_asked_in_a_fixed_one() -> None:
     net = EXHIBITS["batch-statistics"].net()
     x, y = digits(40)
     model = Classifier(net)
-    habits = habits_of(model, x[:32], y[:32], 0)
-    assert habits.company is not None
-    judge = judge_of(model, habits)
+    nondeterminism = find_nondeterminism(model, x[:32], y[:32], 0)
+    assert nondeterminism.fixed_batch is not None
+    judge = determinised_judge(model, nondeterminism)
     whole, alone = judge.logits(x), torch.cat([judge.logits(x[i : i + 1]) for i in range(40)])
     torch.testing.assert_close(whole, alone)
-    assert judge_of(Classifier(honest("lenet-mnist")), habits_of(Classifier(honest("lenet-mnist")), x, y, 0)).net
+    assert determinised_judge(
+        Classifier(honest("lenet-mnist")), find_nondeterminism(Classifier(honest("lenet-mnist")), x, y, 0)
+    ).net
 
 
 def test_state_that_queries_change_is_put_back() -> None:
     net = EXHIBITS["adapting"].net()
     x, y = digits(16)
     model = Classifier(net)
-    habits = habits_of(model, x, y, 0)
-    assert list(habits.state) == ["brightness"]
+    nondeterminism = find_nondeterminism(model, x, y, 0)
+    assert nondeterminism.state is not None
+    assert list(nondeterminism.state.values) == ["brightness"]
     assert float(net.brightness) == pytest.approx(0.14)
-    judge = judge_of(model, habits)
+    judge = determinised_judge(model, nondeterminism)
     torch.testing.assert_close(judge.logits(x), judge.logits(x))
 
 
 def test_an_adaptive_attack_counts_what_it_asks() -> None:
-    from robustkit.adaptive import Adaptive, Habits
+    from robustkit.adaptive import AdaptiveAttack, Nondeterminism
 
     model, (x, y) = Classifier(honest("lenet-mnist")), digits(4)
-    subject = Subject(model, Habits({}), Look())
-    attack = Adaptive(subject, APGD(eps=0.1, steps=5, early_stop=False), "adaptive")
+    adapted_model = AdaptedModel(model, Nondeterminism(), SurrogateGradient())
+    attack = AdaptiveAttack(adapted_model, APGD(eps=0.1, steps=5, early_stop=False), "adaptive")
     points = attack(model, x, y)
     assert (attack.title, attack.norm, attack.access, attack.at(0.3).eps) == (
         "APGD (adaptive)",
@@ -195,7 +198,7 @@ def served(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def broken(*_: object, **__: object) -> LoadedModel:
         return LoadedModel("lenet-mnist", ModelSource(net, "Broken", real.preprocess, classes=10))
 
-    monkeypatch.setattr("robustkit.models.load_model", broken)
+    monkeypatch.setattr("robustkit.models.load.load_model", broken)
 
 
 def run(*words: str) -> int | str | None:

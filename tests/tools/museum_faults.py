@@ -61,7 +61,7 @@ class Quantised(Stage):
 
 
 class Detached(Stage):
-    """What decides is detached; a decoy of no weight has the gradient."""
+    """The network is detached; a decoy of no weight has the gradient."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__(net)

@@ -12,8 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustkit.adaptive import PRESCRIBED, UNANSWERABLE, Prepared, habits_of, judge_of
-from robustkit.adaptive import prepare as adapted_attacks
+from robustkit.adaptive import (
+    PRESCRIBED,
+    UNANSWERABLE,
+    PlannedAnswer,
+    Trial,
+    determinised_judge,
+    find_nondeterminism,
+    plan_answers,
+)
 from robustkit.auditing.journal import AttackEntry, Journal
 from robustkit.auditing.plan import Plan
 from robustkit.auditing.progress import Progress
@@ -21,12 +28,13 @@ from robustkit.auditing.results import Results
 from robustkit.auditing.stages.checks import drawer, first_samples
 from robustkit.auditing.verdict import Rows
 from robustkit.auditing.worker import Preparation, Worker
-from robustkit.checks.probe import LARGE, reseed, untouched_random_state
+from robustkit.checks.checked_model import LARGE_PICTURE
+from robustkit.checks.state import reseed, untouched_random_state
 from robustkit.reports import Adapted, Answer, CheckResult
 from robustkit.reports.record.statistics import TOLERANCE
 from robustkit.text import one_line
 
-_TRIED = 16  # samples on which backward models are tried
+_TRIED = 16  # samples on which surrogate gradients are tried
 _FEW = 6
 _NOTE = "Only the samples that the attacks before it left right were attacked"
 
@@ -46,8 +54,8 @@ def prepare(plan: Plan, journal: Journal, progress: Progress) -> Preparation:
     first = first_samples(plan, progress)
     if first is None:
         return Preparation(plan.model, gradient=not stopped)
-    habits = habits_of(plan.model, *first, plan.seed)
-    return Preparation(judge_of(plan.model, habits), gradient=not stopped, habits=habits)
+    found = find_nondeterminism(plan.model, *first, plan.seed)
+    return Preparation(determinised_judge(plan.model, found), gradient=not stopped, nondeterminism=found)
 
 
 def attack_again(worker: Worker, journal: Journal) -> Adapted:
@@ -57,14 +65,14 @@ def attack_again(worker: Worker, journal: Journal) -> Adapted:
     with worker.progress.listening():
         answers = _Adaptation(worker, journal).run()
     after = Results(journal, plan.eps).worst_case()
-    return Adapted(before, after, str(worker.prepared.habits), answers)
+    return Adapted(before, after, str(worker.prepared.nondeterminism), answers)
 
 
 @dataclass
 class _Running:
     """An adaptive attack under way, and its place among the attacks."""
 
-    prepared: Prepared
+    planned: PlannedAnswer
     place: int
     failure: str | None = None
     attacked: int = 0
@@ -107,23 +115,27 @@ class _Adaptation:
         if not samples:
             return [Answer(ids, None, "Not needed: nothing is left to break at any ε.", source, 0)]
         self.worker.progress.enter("adapting: looking for a way to attack", 0)
+        try:
+            planned = self._plan(ids, eps, samples)
+        except Exception as error:  # ours, or the model's; the audit itself is done
+            return [Answer(ids, None, f"Error: no attack could be chosen ({one_line(error)}).", source, 0)]
         first = len(self.worker.attacks)
-        running = [_Running(each, first + number) for number, each in enumerate(self._attacks(ids, eps, samples))]
+        running = [_Running(each, first + number) for number, each in enumerate(planned)]
         classes = plan.model.num_classes
         for each in running:
-            attack = each.prepared.attack
+            attack = each.planned.attack
             entry = AttackEntry.of(attack, plan.counts_queries(attack), [*attack.notes(classes), _NOTE])
             self.journal.describe({each.place: entry})
             self.worker.attacks.append(attack)
         self._all(running, results)
         return self._told(running, first, ids)
 
-    def _attacks(self, ids: Sequence[str], eps: float, samples: list[int]) -> list[Prepared]:
+    def _plan(self, ids: Sequence[str], eps: float, samples: list[int]) -> list[PlannedAnswer]:
+        """The answers to the checks of these ids, chosen by short attacks on some samples that are left at ε."""
         plan = self.plan
-        x, y = drawer(plan)(samples)
         remedies = frozenset(remedy for check in ids for remedy in PRESCRIBED[check])
-        habits, names = self.worker.prepared.habits, torch.tensor(samples)
-        return adapted_attacks(plan.model, habits, remedies, x, y, names, plan.norm, eps, plan.seed)
+        trial = Trial(*drawer(plan)(samples), torch.tensor(samples), norm=plan.norm, eps=eps, seed=plan.seed)
+        return plan_answers(plan.model, self.worker.prepared.nondeterminism, remedies, trial)
 
     def _trial(self, results: Results) -> tuple[float, list[int]]:
         """An ε at which some samples are left, the largest that leaves enough, and the ids of the first of them."""
@@ -131,7 +143,7 @@ class _Adaptation:
         wanted = min(_FEW, max(len(each) for each in left.values()))
         eps = max(eps for eps, each in left.items() if len(each) >= wanted)
         values = self.plan.model.preprocess.channels * math.prod(self.plan.model.preprocess.size)
-        return eps, left[eps][: _TRIED if values <= LARGE else _FEW]
+        return eps, left[eps][: _TRIED if values <= LARGE_PICTURE else _FEW]
 
     def _all(self, running: Sequence[_Running], results: Results) -> None:
         """Run the attacks on what was left before them, batch by batch."""
@@ -147,7 +159,7 @@ class _Adaptation:
                 known = torch.from_numpy(worst[part].copy())[where]
                 rows = Rows(x=x, y=y, targets=targets, ids=batch.ids[where], places=where, known=known)
                 for place, each in enumerate(running):
-                    title = each.prepared.attack.title
+                    title = each.planned.attack.title
                     stage = f"adapting: {title}, {place + 1} of {len(running)} answers"
                     self.worker.progress.enter(stage, done)
                     if each.failure is None:
@@ -180,14 +192,14 @@ class _Adaptation:
         """The answers as the record holds them; attacks that found nothing to do leave the journal."""
         answers, kept = [], first
         for each in running:
-            prepared, place = each.prepared, None
-            what = f"{prepared.what[:-1]}: not needed, since nothing was left to break."
+            planned, place = each.planned, None
+            what = f"{planned.what[:-1]}: not needed, since nothing was left to break."
             if each.failure is not None:
-                what = f"{prepared.what[:-1]}: could not be run ({each.failure})."
+                what = f"{planned.what[:-1]}: could not be run ({each.failure})."
             elif each.attacked:
-                what, place, kept = prepared.what, kept, kept + 1
+                what, place, kept = planned.what, kept, kept + 1
             if place is None:
                 self.journal.drop(each.place)
-            own = [check for check in ids if set(PRESCRIBED[check]) & prepared.remedies]
-            answers.append(Answer(own or ids, place, what, prepared.source, each.broken))
+            own = [check for check in ids if set(PRESCRIBED[check]) & planned.remedies]
+            answers.append(Answer(own or ids, place, what, planned.source, each.broken))
         return answers

@@ -13,7 +13,7 @@ from robustkit.checks import evaluation, preflight
 from robustkit.reports import AuditRecord, CheckResult
 
 _SAMPLES = 32
-_GRAVITY = ("n/a", "pass", "warn", "fail")
+_GRAVITY = ("n/a", "pass", "warn", "error", "fail")
 
 
 def before(plan: Plan, progress: Progress) -> list[CheckResult]:

@@ -20,6 +20,7 @@ _STYLES = {
     "pass": ("pass", "green"),
     "warn": ("WARN", "bold yellow"),
     "fail": ("FAIL", "bold red"),
+    "error": ("ERR ", "bold yellow"),
     "n/a": ("n/a ", "dim"),
 }
 
@@ -66,13 +67,15 @@ def show_checks(results: Sequence[CheckResult]) -> None:
     for result in results:
         word, style = _STYLES[result.status]
         line(Text.assemble((word, style), f"  {result.id}: {result.detail}"))
-        if result.status in ("warn", "fail"):
-            line(Text(f"      {result.remedy} ({result.source})"))
+        if result.status in ("warn", "fail", "error"):
+            source = "" if result.status == "error" else f" ({result.source})"
+            line(Text(f"      {result.remedy}{source}"))
     counts = {status: sum(result.status == status for result in results) for status in _STYLES}
-    parts = (f"{counts['fail']} failed", f"{counts['warn']} warned", f"{counts['pass']} passed", f"{counts['n/a']} n/a")
+    parts = [f"{counts['fail']} failed", f"{counts['warn']} warned", f"{counts['pass']} passed", f"{counts['n/a']} n/a"]
+    parts += [f"{counts['error']} ended in an error"] * bool(counts["error"])
     line(Text(f"{len(results)} checks: {', '.join(parts)}", style="bold"))
 
 
 def exit_status(results: Sequence[CheckResult]) -> int:
-    """1 if a check failed, else 0."""
+    """1 if a check failed, else 0: a check that raised has found nothing."""
     return int(any(result.status == "fail" for result in results))

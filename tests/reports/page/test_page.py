@@ -190,6 +190,7 @@ CHECKS = [
     check("third", "fail", 1.0),
     check("fourth", "n/a", None),
 ]
+ERROR = check("fifth", "error", None)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +201,13 @@ CHECKS = [
         (CHECKS[:1], "complete", "Trust these numbers", "All 1 checks of the evaluation passed."),
         (CHECKS[:2], "complete", "Trust them with reservations", "Of 2 checks of the evaluation 1 warned."),
         (CHECKS, "complete", "Do not trust these numbers", "Of 3 checks of the evaluation 1 failed and 1 warned."),
+        ([ERROR], "complete", "Trust them with reservations", "Of 1 checks of the evaluation 1 ended in an error."),
+        (
+            [*CHECKS, ERROR],
+            "complete",
+            "Do not trust these numbers",
+            "Of 4 checks of the evaluation 1 failed, 1 ended in an error and 1 warned.",
+        ),
         (CHECKS[:1], "incomplete", "These numbers were not checked", "the run is incomplete"),
         (CHECKS, "incomplete", "Do not trust these numbers", "the run is incomplete"),
     ],
@@ -216,7 +224,7 @@ def test_the_verdict_on_the_numbers_is_said_everywhere(
     assert bool(section) == bool(checks)
     for each in checks:
         assert f"{each.id} found" in section or f"Why {each.id} could" in section
-        assert (each.remedy in section) == (each.remedy in summary) == (each.status in ("warn", "fail"))
+        assert (each.remedy in section) == (each.remedy in summary) == (each.status in ("warn", "fail", "error"))
 
 
 def test_failed_checks_come_first_and_the_passed_are_folded() -> None:
@@ -243,6 +251,16 @@ def test_a_failed_check_is_a_failure_of_a_strict_build_alone() -> None:
         assert len(root.findall("testsuite/testcase/skipped")) == 1
         assert len(root.findall("testsuite/testcase[@classname='robustkit.check']")) == 4
     assert [case.text for case in loose.iter("system-out")][1].startswith("fail: What third found.")  # type: ignore[union-attr]
+
+
+def test_a_check_that_raised_is_an_error_whatever_the_build() -> None:
+    root = _junit(checks=[*CHECKS, ERROR])
+    assert (root.get("errors"), root.get("failures")) == ("1", "0")
+    (error,) = root.iter("error")
+    assert error.get("message") == ERROR.detail
+    strict = Gate("no check of the evaluation fails", "strict", None, 0.5, 1.0, False, "fifth raised.")
+    record = build([True] * 4, {"PGD": [0.01] * 4}, checks=[CHECKS[0], ERROR], gates=[strict])
+    assert AuditRecord.from_json(record.to_json()) == record
 
 
 def test_summary_stays_short() -> None:

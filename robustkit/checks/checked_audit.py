@@ -1,4 +1,4 @@
-"""A finished audit under examination: its record, and its model, attacks and samples where they are at hand."""
+"""A finished audit under check: its record, and its model, attacks and samples where they are at hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from robustkit.attacks import APGD, PGD, AutoAttack, Classifier
 from robustkit.attacks.core.attack import Attack
-from robustkit.checks.probe import LARGE, NotApplicable
+from robustkit.checks.check import NotApplicable
+from robustkit.checks.checked_model import LARGE_PICTURE
 from robustkit.reports import AttackResult, AuditRecord
 from robustkit.reports.record.statistics import TOLERANCE
 
@@ -25,8 +26,8 @@ Recorded = tuple[Attack, tuple[Tensor, Tensor, Tensor]]
 FEW, MANY = 32, 64  # samples that an attack is run on again: the first that were right, and those that survived
 
 
-class Evidence:
-    """What the checks of an evaluation ask of it.
+class CheckedAudit:
+    """A record, and what the checks of an evaluation ask of its audit.
 
     Args:
         record: of a complete audit.
@@ -55,7 +56,7 @@ class Evidence:
         return smallest
 
     @cached_property
-    def white(self) -> list[AttackResult]:
+    def white_box(self) -> list[AttackResult]:
         """The attacks with gradients that search the ball of the audit."""
         return [
             attack
@@ -66,7 +67,7 @@ class Evidence:
     @cached_property
     def iterated(self) -> list[AttackResult]:
         """Those of them that make many steps within a budget."""
-        return [attack for attack in self.white if attack.kind == "budget" and not single(attack)]
+        return [attack for attack in self.white_box if attack.kind == "budget" and not single_step(attack)]
 
     @cached_property
     def survivors(self) -> tuple[float, list[int]]:
@@ -98,7 +99,7 @@ class Evidence:
         return best, True
 
     @property
-    def subject(self) -> Classifier:
+    def white_box_model(self) -> Classifier:
         """The model.
 
         Raises:
@@ -110,14 +111,14 @@ class Evidence:
             raise NotApplicable("The model gives no gradients.")
         return self.model
 
-    def few(self, most: int, least: int) -> tuple[Tensor, Tensor, Tensor]:
+    def first_right(self, most: int, least: int) -> tuple[Tensor, Tensor, Tensor]:
         """x, y and ids of the first samples that were right: at most `most`, or `least` of large pictures."""
         ids = [i for i, ok in zip(self.record.samples.ids, self.right, strict=True) if ok][:FEW]
         if not ids:
             raise NotApplicable("No sample was right before the attacks.")
         return self._first(ids, most, least)
 
-    def left(self, most: int, least: int) -> tuple[Tensor, Tensor, Tensor]:
+    def surviving(self, most: int, least: int) -> tuple[Tensor, Tensor, Tensor]:
         """The same of the samples that survived the largest ε that left any."""
         if not self.survivors[1]:
             raise NotApplicable("No sample is left at any ε.")
@@ -125,7 +126,7 @@ class Evidence:
 
     def _first(self, ids: list[int], most: int, least: int) -> tuple[Tensor, Tensor, Tensor]:
         values = int(np.prod(self.record.model.input))
-        ids = ids[: most if values <= LARGE else least]
+        ids = ids[: most if values <= LARGE_PICTURE else least]
         x, y = self._samples
         rows = torch.tensor([self._places[i] for i in ids], device=x.device)
         return x[rows], y[rows], torch.tensor(ids)
@@ -141,17 +142,17 @@ class Evidence:
 
     @cached_property
     def _samples(self) -> tuple[Tensor, Tensor]:
-        _ = self.subject
+        _ = self.white_box_model
         assert self.draw is not None
         return self.draw(self._wanted)
 
 
-def single(attack: AttackResult) -> bool:
-    """Whether it makes a single step."""
+def single_step(attack: AttackResult) -> bool:
+    """True of an attack that makes a single step."""
     return attack.name == "fgsm" or "FastGradient" in attack.name or attack.parameters.get("steps") == 1
 
 
-def changed(attack: Attack, **values: Any) -> Attack:
+def with_parameters(attack: Attack, **values: Any) -> Attack:
     """The attack with other parameters, as far as it has them."""
     known = attack.parameters()
     return dataclasses.replace(attack, **{name: value for name, value in values.items() if name in known})
