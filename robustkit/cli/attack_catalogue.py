@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from robustkit.attacks.core.attack import Attack
 
-FILE = Path(__file__).with_name("catalogue.json")
+FILE = Path(__file__).with_name("attack_catalogue.json")
 _TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text", types.NoneType: "none"}
 
 
