@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from ..core.attack import Attack
-from ..core.boundary_search import ARRIVED, BoundarySearch, BoundaryState, any_row, initial_state
+from ..core.boundary_search import ARRIVED, BoundarySearch, BoundaryState, any_row, boundary_points, initial_state
 from ..core.method import Evaluation, Method
 from ..core.problem import Problem
-from ..core.search import search
 from ..core.validation import check_count, check_norm
 from ..geometry import norms
 from ..geometry.norms import column
@@ -124,6 +123,7 @@ class Boundary(Attack):
     norms: ClassVar[tuple[str, ...]] = ("l2",)
     minimum_norm: ClassVar[bool] = True
     access: ClassVar[str] = "labels"
+    needs_start: ClassVar[bool] = True
 
     norm: str = "l2"
     queries: int = 5000
@@ -134,4 +134,4 @@ class Boundary(Attack):
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         boundary = BoundarySearch(norms.get(self.norm), min(_STARTS, 1 + self.queries // 50), _TOLERANCE)
-        return search(model, problem, _BoundaryWalk(boundary), self.queries - 1).point
+        return boundary_points(model, problem, _BoundaryWalk(boundary), self.queries)

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ..core.attack import Attack
-from ..core.boundary_search import ARRIVED, BoundarySearch, BoundaryState, any_row, initial_state
+from ..core.boundary_search import ARRIVED, BoundarySearch, BoundaryState, any_row, boundary_points, initial_state
 from ..core.method import Evaluation, Method
 from ..core.problem import Problem
-from ..core.search import search
 from ..core.validation import check_counts, check_norm, require
 from ..geometry import norms
 from ..geometry.norms import column
@@ -170,6 +169,7 @@ class HopSkipJump(Attack):
     norms: ClassVar[tuple[str, ...]] = ("l2", "linf")
     minimum_norm: ClassVar[bool] = True
     access: ClassVar[str] = "labels"
+    needs_start: ClassVar[bool] = True
 
     norm: str = "l2"
     queries: int = 5000
@@ -190,4 +190,4 @@ class HopSkipJump(Attack):
         values = problem.x[0].numel()
         # A probe moves along the normal by its reach over the root of the dimension: the edge must be known better.
         boundary = BoundarySearch(norm, min(_STARTS, 1 + self.queries // 50), 0.5 * _REACH / math.sqrt(values))
-        return search(model, problem, _HopSkipJump(norm, self.queries, self.probes, boundary), self.queries - 1).point
+        return boundary_points(model, problem, _HopSkipJump(norm, self.queries, self.probes, boundary), self.queries)

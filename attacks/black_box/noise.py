@@ -1,4 +1,4 @@
-"""Random noise: no search at all, so the control that an attack in the same ball is compared with."""
+"""Random noise without a search: the control that an attack in the same ball is compared with."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class _Draws(Method[_Turns]):
 
 @dataclass(frozen=True)
 class _Noise(Attack):
-    """What both have in common; each says what a draw is."""
+    """Base of both: a budget of draws, of which a subclass makes each."""
 
     access: ClassVar[str] = "labels"
     control: ClassVar[bool] = True

@@ -97,7 +97,7 @@ class _Simba(Method[_SimbaState]):
 
     @staticmethod
     def _groups(frame: tuple[int, int, int]) -> Tensor:
-        """When each direction has its turn, [n]: low frequencies first."""
+        """Rank the directions [n] by their turn: low frequencies first."""
         channels, height, width = frame
         down, across = torch.arange(height) / height, torch.arange(width) / width
         level = torch.maximum(down[:, None], across)

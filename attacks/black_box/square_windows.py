@@ -36,7 +36,7 @@ class Frame(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What all windows of one size share."""
+    """Shared data of all windows of one size."""
 
     height: int
     width: int
@@ -55,7 +55,7 @@ class Window(NamedTuple):
         return cls(height, width, room=room, stride=stride, offsets=offsets, bumps=bumps(size, norm, like))
 
     def places(self, numbers: Tensor, channels: int) -> Tensor:
-        """Where in [B, C, H * W] the windows lie that two uniform numbers [B, 2] place, int64 [B, C, h * w]."""
+        """Place a window by two uniform numbers [B, 2]: its indices into [B, C, H * W], int64 [B, C, h * w]."""
         first = ((numbers * self.room).long() * self.stride).sum(1)
         return (first[:, None] + self.offsets)[:, None].expand(-1, channels, -1)
 

@@ -37,6 +37,7 @@ class Attack(ABC):
     control: ClassVar[bool] = False  # no search at all, such as noise: what an attack is compared with
     targetable: ClassVar[bool] = True  # can go towards a target
     queried: ClassVar[bool] = True  # asks the model itself; off, for one whose points are made elsewhere
+    needs_start: ClassVar[bool] = False  # begins at an adversarial point; see `Trace.unstarted`
     foreign: ClassVar[bool] = False  # somebody else's: a point of it outside ball or box is not counted
 
     norm: str  # "" where `ball` is off
@@ -92,10 +93,10 @@ class Attack(ABC):
 
     @abstractmethod
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        """The attacked points of a problem that has been checked and has at least one row."""
+        """Attack a problem that has been checked and has at least one row; returns points like its x."""
 
     def check_access(self, model: Classifier) -> None:
-        """ValueError where the model gives less than the attack needs, with the attacks that make do with it."""
+        """Check that the model gives what the attack needs; the ValueError names the attacks that make do with it."""
         if ACCESS.index(model.access) < ACCESS.index(self.access):
             ours = [kind for kind in Attack.kinds() if not kind.foreign]
             enough = sorted({kind.name for kind in ours if ACCESS.index(kind.access) <= ACCESS.index(model.access)})
@@ -105,14 +106,17 @@ class Attack(ABC):
             )
 
     def check_task(self, classes: int | None, shape: Sequence[int], targeted: bool) -> None:
-        """ValueError where a parameter does not go with what is to be attacked, which shows before a single query.
+        """Check the parameters against the task, before a single query.
 
         A default bows to the model, as the 9 targets of FAB do where there are fewer; what was asked for does not.
 
         Args:
             classes: how many the model has; None where nobody knows yet.
             shape: of a picture, [C, H, W].
-            targeted: whether there is a target.
+            targeted: there is a target.
+
+        Raises:
+            ValueError: a parameter does not go with the classes, the shape or the target.
         """
         require(not targeted or self.targetable, f"{self.title} takes no targets")
         by_default = {field.name: field.default for field in dataclasses.fields(self)}
@@ -126,23 +130,23 @@ class Attack(ABC):
             check_ratio(classes, targeted or self.targets > 0)
 
     def check_pictures(self, shape: Sequence[int]) -> None:
-        """Rows of that shape are pictures."""
+        """Check that rows of that shape are pictures; else a ValueError."""
         require(len(shape) == 3, f"{self.title} needs pictures [B, C, H, W], got rows of shape {tuple(shape)}")
 
     @classmethod
     def kinds(cls) -> Iterator[type[Attack]]:
-        """The attacks that are loaded."""
+        """List the attacks that are loaded."""
         for sub in cls.__subclasses__():
             if "name" in vars(sub):
                 yield sub
             yield from sub.kinds()
 
     def notes(self, classes: int) -> tuple[str, ...]:
-        """What a report must say beside the figures of this attack on a model of that many classes."""
+        """List the caveats that a report puts beside this attack's figures on a model of that many classes."""
         return ()
 
     def fitted(self, model: Classifier, draw: Callable[[], Iterable[Batch]], seed: int) -> Attack:
-        """The attack after a look at the samples, for one that makes a single change for all of them; else itself.
+        """Fit an attack that makes a single change to all samples on them; any other returns itself.
 
         Args:
             draw: gives a fresh pass over batches (x, y, ids) of the samples, all of them right before the attack.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..geometry import norms
 from ..geometry.norms import column
-from .method import State
+from ..model.classifier import Classifier
+from .method import Method, State
 from .problem import Problem
 from .random_draws import Draws
+from .search import search
 
 START, BISECT, ARRIVED = 0, 1, 2  # phases of a row; an attack goes on from ARRIVED
 _CLOSER = 0.9  # of the distance found so far, which another start must beat
@@ -34,6 +37,9 @@ class BoundaryState(State):
     distance: Tensor  # [B] of the boundary, inf before it is found
 
 
+B = TypeVar("B", bound=BoundaryState)
+
+
 def initial_state(problem: Problem) -> BoundaryState:
     """Start at the pictures themselves, which are evaluated first: one that is wrong already is done."""
     x = problem.x
@@ -51,6 +57,16 @@ def initial_state(problem: Problem) -> BoundaryState:
         fine=torch.zeros_like(zeros, dtype=torch.bool),
         distance=torch.full_like(zeros, torch.inf),
     )
+
+
+def boundary_points(model: Classifier, problem: Problem, method: Method[B], queries: int) -> Tensor:
+    """Search along the boundary with so many queries a row, and note in the trace the rows without a start.
+
+    An adversarial start is an answer, so the rows that end without one had none.
+    """
+    best = search(model, problem, method, queries - 1)
+    problem.note_starts(best.score.isfinite())
+    return best.point
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What an attack wants: a label left behind, or a target reached, as a margin and as a loss per row."""
+"""Goal of an attack, a label left or a target reached, as a margin and as a loss per row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Goal:
         return cls(classes, targeted, int(classes.max()) if len(classes) else 0)
 
     def margin(self, logits: Tensor) -> Tensor:
-        """How far each row is from the goal, in logits [B]; negative once it is reached.
+        """Margin of each row in logits [B]: its distance from the goal, negative once that is reached.
 
         A tie is not reached: which class wins it is an accident of argmax.
         """
@@ -30,7 +30,7 @@ class Goal:
         return other - own if self.targeted else own - other
 
     def loss(self, logits: Tensor) -> Tensor:
-        """What an ascent raises [B]: the cross-entropy's argument, logsumexp of the others against the class.
+        """Loss that an ascent raises [B]: the cross-entropy's argument, logsumexp of the others against the class.
 
         Cross-entropy is softplus of this, so both have the same gradient direction in every row; but this one
         does not saturate. The float32 cross-entropy of a confident model is exactly 0 with a gradient of 0,

@@ -1,4 +1,4 @@
-"""The parts that an attack brings to the loop: its state, its method, and the best point found so far."""
+"""Interface between an attack and the loop: its state, its method, and the best point found so far."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .problem import Problem
 
 @dataclass
 class State:
-    """Where each row stands. Subclasses add tensors [B, ...]; anything else is shared by all rows."""
+    """State of the search, one entry a row. Subclasses add tensors [B, ...]; anything else is shared by all rows."""
 
     point: Tensor  # [B, ...] to evaluate next
     done: Tensor  # bool [B]
@@ -30,7 +30,7 @@ class State:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the model said of the current points."""
+    """Answers of the model at the current points."""
 
     margin: Tensor  # [B], negative where the goal is reached; full precision wherever a new best is claimed
     value: Tensor  # the objective, [B] or [B, M]
@@ -42,7 +42,7 @@ S = TypeVar("S", bound=State)
 
 
 class Method(ABC, Generic[S]):
-    """What an attack adds to the loop."""
+    """Step of an attack: first points, objective, score and next points."""
 
     exact: bool = False  # gradients in full precision, which comparing small differences of values needs
     blind: bool = False  # looks at the model's answers alone and needs no gradient
@@ -55,12 +55,12 @@ class Method(ABC, Generic[S]):
         """The first points."""
 
     def objective(self, state: S, logits: Tensor) -> Tensor:
-        """What is differentiated [B], or [B, `objectives`], each column by itself; a blind method has none."""
+        """Objective to differentiate, [B] or [B, `objectives`], each column by itself; a blind method has none."""
         raise NotImplementedError
 
     @abstractmethod
     def score(self, problem: Problem, state: S, margin: Tensor) -> Tensor:
-        """How good each current point is as an answer [B]: smaller is better, inf is no answer."""
+        """Score of each current point as an answer [B]: smaller is better, inf is no answer."""
 
     @abstractmethod
     def advance(self, problem: Problem, state: S, seen: Evaluation) -> None:

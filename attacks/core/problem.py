@@ -1,4 +1,4 @@
-"""What an attack is given: a batch, what is wanted of each row, and whether that fits the model."""
+"""Problem of an attack: a batch, the goal of each row, and the check that both fit the model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Problem:
         return dataclasses.replace(taken, copies=copies, room=max(self.room, len(rows)))
 
     def shared(self, reached: Tensor) -> Tensor:
-        """Whether any copy of each row's picture is there, bool [B]."""
+        """Share a success: true if any copy of the row's picture reached the goal, bool [B]."""
         if self.copies is None:
             return reached
         there = torch.zeros(self.room, dtype=torch.bool, device=reached.device)
@@ -55,6 +55,11 @@ class Problem:
         """Note what was asked of the model outside the loop, per row."""
         if self.trace is not None:
             self.trace.spend(self.rows, forwards, backwards)
+
+    def note_starts(self, found: Tensor) -> None:
+        """Record for which rows an adversarial start was found, bool [B]."""
+        if self.trace is not None:
+            self.trace.unstarted[self.rows] = ~found.cpu()
 
 
 def validated(

@@ -1,4 +1,4 @@
-"""Random numbers for every row of a batch, turn by turn, that depend on its seed and id alone."""
+"""Random draws for every row of a batch, turn by turn, that depend on seed and sample id alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one loop of every attack: evaluate, keep the best point ever seen, drop finished rows, step.
+"""Search loop of every attack: evaluate, keep the best point ever seen, drop finished rows, step.
 
 An attack brings a `Method`: what to differentiate, how to score a point, and where to go next. Its state is a
 dataclass of tensors with the batch in front, so that it shrinks with the rows.

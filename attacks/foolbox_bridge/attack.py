@@ -135,6 +135,7 @@ def foolbox_attack(name: str) -> type[Attack]:
         "access": access(name),
         "control": "AdditiveGaussian" in name or "AdditiveUniform" in name,
         "targetable": targetable(name),
+        "needs_start": name in STARTS,
         "fewest": bool(known) and distance(source) == 0,
     }
     made = [
@@ -146,7 +147,7 @@ def foolbox_attack(name: str) -> type[Attack]:
 
 @dataclass(frozen=True)
 class _Foreign(Attack):
-    """What the attacks of foolbox have in common; the fields are those of each."""
+    """Base of the attacks of foolbox; each adds its own fields."""
 
     foreign: ClassVar[bool] = True
     fewest: ClassVar[bool] = False  # works in L0
@@ -215,6 +216,7 @@ class _Foreign(Attack):
             warnings.simplefilter("ignore")
             if first is not None:
                 begun, there = first._ask(model, problem, {})
+                problem.note_starts(there)
                 rows = there.nonzero().squeeze(1)
                 problem, extra = problem.take(rows), {"starting_points": begun[rows]}
             if len(rows):

@@ -1,4 +1,4 @@
-"""What foolbox has: its attacks by name, the norms each works in, and the parameters each takes."""
+"""Catalogue of foolbox: its attacks by name, the norms each works in, and the parameters each takes."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def targetable(name: str) -> bool:
 
 
 def access(name: str) -> str:
-    """What an attack must be given of the model; see `base.ACCESS`."""
+    """Access to the model that an attack needs; see `core.attack.ACCESS`."""
     return "labels" if _LABELS.search(name) else "scores" if name == "GenAttack" else "gradient"
 
 
 def needs_pictures(name: str, parameters: Mapping[str, Any]) -> bool:
-    """Whether an attack with these parameters takes rows [C, H, W] alone."""
+    """True for an attack that with these parameters takes rows [C, H, W] alone."""
     return name in _PICTURES or parameters.get("reduced_dims") is not None
 
 

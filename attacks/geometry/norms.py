@@ -38,7 +38,7 @@ class Norm(ABC):
         """The r of that set with the largest inner product with g, the optimum on a linear model; eps as above."""
 
     def reach(self, g: Tensor, eps: float, low: Tensor, high: Tensor) -> Tensor:
-        """What no r of that set exceeds in its inner product with g [B]: the maximum, up to rounding.
+        """Support function of that set at g [B]: the largest inner product of its r with g, up to rounding.
 
         It is an upper bound whatever the rounding: Lagrange's dual at the price that the best r names.
         """
@@ -61,7 +61,7 @@ class Norm(ABC):
         return self.steepest(g, length, low, high)
 
     def climb(self, x: Tensor, z: Tensor, g: Tensor, length: float, eps: float) -> Tensor:
-        """Where a `step` from z along g leads, back on the ball around x."""
+        """Projected step from z along g, back into the ball around x."""
         return self.point(x, self.step(g, length, -z, 1 - z).add_(z).sub_(x), eps)
 
     def onto_plane(self, w: Tensor, gap: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How far along, row by row, where each entry ends at a bound of its own: the root searches behind `norms`.
+"""Root searches behind `norms`: a step length for each row whose entries end at bounds of their own.
 
 All are exact up to rounding, on rows [B, n] and the whole batch at once; the caller takes care of signs.
 """

@@ -1,4 +1,4 @@
-"""A perturbation made smaller by steps onto the decision boundary as its tangent plane has it."""
+"""Tangent steps: a perturbation is shortened by projections onto the linearised decision boundary."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ class _TangentSteps(Method[_TangentState]):
 def tangent_steps(
     model: Classifier, problem: Problem, found: Best, aim: Aim, norm: Norm, *, steps: int, pull: float = 0.1
 ) -> Best:
-    """The points found, or smaller ones, after so many gradients a row; a row without one starts at its picture.
+    """Shorten the points found, for so many gradients a row; a row without one starts at its picture.
 
     As in FAB (Croce & Hein 2020, arXiv 1907.02044), a step mixes the smallest moves onto the plane, exact within the
     box, from the current point and from the picture, and an adversarial point is first drawn back to the picture.
 
     Args:
-        aim: whose level 0 is the boundary.
+        aim: loss whose level 0 is the boundary.
         pull: largest share of the step that starts at the picture.
     """
     if steps > 0:
@@ -81,9 +81,11 @@ def tangent_steps(
 
 
 def steps_from_picture(model: Classifier, problem: Problem, found: Best, norm: Norm, count: int) -> Best:
-    """The points found, or smaller ones a single step from the picture towards each of the `count` likeliest wrong
-    classes, for a gradient each: the likeliest, which an attack follows, need not be the nearest. A targeted goal has
-    its one class already, and is left as it was."""
+    """Step once from the picture towards each of the `count` likeliest wrong classes, and keep the smallest points.
+
+    It takes a gradient each: the likeliest class, which an attack follows, need not be the nearest. A targeted goal has
+    its one class already, and is left as it was.
+    """
     if problem.goal.targeted or count < 1:
         return found
     everyone = torch.arange(len(found.score), device=found.score.device)

@@ -168,9 +168,9 @@ class CarliniWagner(Attack):
     picture; the first constant comes from the slope of the margin; the step is no longer than half the perturbation and
     fades to a hundredth over a solve; black and white are not at infinity but a fifth of the way in, so that they can
     be left in a few steps; the scale of the gradient is taken out. Unless a confidence is asked for, a third of the
-    searches is left out, and their gradients look towards the likeliest classes, see `boundary_walk.steps_from_picture`, and walk from
-    the smallest perturbation along the linearised boundary, see `boundary_walk.tangent_steps`; at the end it is shortened,
-    without gradients.
+    searches is left out, and their gradients step towards the likeliest classes, `boundary_walk.steps_from_picture`,
+    and from the smallest perturbation along the linearised boundary, `boundary_walk.tangent_steps`; at the end it is
+    shortened, without gradients.
 
     Args:
         norm: "l2".

@@ -1,4 +1,4 @@
-"""What L-BFGS knows of the Hessian: the last few steps, for each row of a batch on its own.
+"""Limited memory of L-BFGS: the last few steps and gradient changes, for each row of a batch on its own.
 
 The products between all stored vectors are kept, so that the two-loop recursion runs on 2m coefficients a row instead
 of on pictures; a round then reads the stored pictures twice, however long the memory. The function is

@@ -1,4 +1,4 @@
-"""A perturbation made shorter along its own direction, as far as it still reaches the goal."""
+"""Bisection along a perturbation's own direction, as far as it still reaches the goal."""
 
 from __future__ import annotations
 

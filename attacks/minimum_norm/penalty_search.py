@@ -1,4 +1,4 @@
-"""Per-row search over the weight c of the size of a perturbation, shared by the attacks that penalise it.
+"""Bisection per row over the weight c of the size of a perturbation, shared by the attacks that penalise it.
 
 They minimise `c * size + loss`: a larger c gives a smaller perturbation, until the attack fails. So each row
 looks for the largest c that still succeeds, from a first guess up or down by a factor until success and
@@ -27,7 +27,7 @@ class PenaltySearch:
         return cls(c, torch.zeros_like(c), torch.full_like(c, torch.inf), torch.zeros_like(c, dtype=torch.int64))
 
     def judge(self, ended: Tensor, succeeded: Tensor, factor: float) -> None:
-        """Where `ended`, note whether c succeeded and move on to the next c; both bool [B]."""
+        """Move on to the next c where `ended`, up after a success and down after a failure; both bool [B]."""
         up, down = ended & succeeded, ended & ~succeeded
         self.low = torch.where(up, self.c, self.low)
         self.high = torch.where(down, self.c, self.high)

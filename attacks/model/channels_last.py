@@ -9,7 +9,7 @@ _SIGNS = ("can't allocate memory", "not enough memory", "bad allocation", "bad_a
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a failure says that memory ran out: torch has a class for it on a GPU, and a message on the CPU."""
+    """True of a failure for want of memory: torch has a class for it on a GPU, and a message on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)

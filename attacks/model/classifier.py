@@ -88,7 +88,7 @@ class Classifier:
 
     @property
     def access(self) -> str:
-        """What an attack can get of it: "labels", "scores" (logits or probabilities) or "gradient" as well.
+        """Access that it gives to an attack: "labels", "scores" (logits or probabilities) or "gradient" as well.
 
         A module that answers from outside torch says so by an attribute `differentiable = False`.
         """
@@ -98,7 +98,7 @@ class Classifier:
 
     @property
     def device(self) -> torch.device:
-        """Where the network's weights lie; the CPU if it has none."""
+        """Device of the network's weights; the CPU if it has none."""
         tensor = next(_tensors(self.net), None)
         return torch.device("cpu") if tensor is None else tensor.device
 

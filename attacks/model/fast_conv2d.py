@@ -1,4 +1,4 @@
-"""Convolutions whose way back to the picture costs no more than the way forward, on the CPU.
+"""Convolutions whose backward pass towards the input costs no more than the forward pass, on the CPU.
 
 oneDNN, which PyTorch convolves with there, is slow in three backward passes that every network has some of. Towards an
 input of one to four channels it computes sixteen and throws the rest away: the first layer of a LeNet-5 takes nine
@@ -64,7 +64,7 @@ class Convolution(NamedTuple):
 
     @property
     def thin(self) -> bool:
-        """Whether the input has few channels."""
+        """True for an input of few channels."""
         return self.groups == 1 and self.weight.shape[1] <= _FEW and self.kernel > 1
 
     @property
@@ -72,7 +72,7 @@ class Convolution(NamedTuple):
         return self.groups > 1 and self.weight.shape[1] == 1
 
     def __call__(self, x: Tensor) -> Tensor:
-        """What `torch.conv2d` gives, under autocast too."""
+        """Convolve like `torch.conv2d`, under autocast too."""
         conv = self
         if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:
             dtype = torch.get_autocast_dtype("cpu")
@@ -122,8 +122,11 @@ class Convolution(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _taps(kernel: int, stride: int, padding: int, side: int) -> tuple[int, Tensor]:
-    """How many outputs before that of the same number a block of `side` inputs begins to feel, and which tap of the
-    kernel leads from each output that it feels to each of its inputs, int64 [side, outputs]; `kernel` is none."""
+    """Index the kernel's taps between a block of `side` inputs and the outputs that it reaches.
+
+    Returns the number of outputs before that of the block's own number, and the tap from each output to each input,
+    int64 [side, outputs]; `kernel` stands for none.
+    """
     first = (kernel - 1 - padding) // stride
     outputs = torch.arange(-first, (side - 1 + padding) // stride + 1)
     taps = torch.arange(side)[:, None] + padding - stride * outputs

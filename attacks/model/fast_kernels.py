@@ -18,7 +18,7 @@ _COMPILED = ("_orig_mod", "_compiled_call_impl")  # what `torch.compile(net)` an
 
 
 class Kernels(TorchFunctionMode):
-    """While entered, `max_pool2d` and `conv2d` are those of `pooling` and `convolving` where these are faster.
+    """Function mode in which `max_pool2d` and `conv2d` are those of `fast_max_pool2d` and `fast_conv2d`, where faster.
 
     A network is looked through once: where neither was, later batches are spared the mode. What `torch.compile` made
     has kernels of its own, and would compile the mode as well: it is left alone.
@@ -41,7 +41,7 @@ class Kernels(TorchFunctionMode):
         self.used: bool | None = False if compiled else None  # None until a batch went through
 
     def worth(self, x: Tensor) -> bool:
-        """Whether to enter it for a batch."""
+        """True for a batch that it speeds up."""
         return x.device.type == "cpu" and x.numel() >= _WORTH and self.used is not False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

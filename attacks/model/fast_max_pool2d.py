@@ -24,7 +24,7 @@ def pools(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> bool:
-    """Whether `pool` computes what `max_pool2d` is asked for: whole 2×2 windows side by side, of a map on the CPU."""
+    """True where `pool` equals the `max_pool2d` asked for: whole 2×2 windows side by side, of a map on the CPU."""
     return (
         _all(kernel_size, 2)
         and (stride is None or stride in ([], ()) or _all(stride, 2))

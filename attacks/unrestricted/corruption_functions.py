@@ -133,7 +133,7 @@ def pixelate(x: Tensor, _: torch.Generator, scale: float, share: float) -> Tenso
 
 
 def _blocks(side: int, count: int) -> Tensor:
-    """Which of `side` pixels belong to which of `count` blocks [count, side]."""
+    """Assign `side` pixels to `count` blocks, 1 or 0 [count, side]."""
     block = ((torch.arange(side) + 0.5) * (count / side)).long()
     return (torch.arange(count)[:, None] == block).double()
 

@@ -1,4 +1,4 @@
-"""One change for all samples, found by ascent over minibatches: what universal perturbation and patch share."""
+"""Shared perturbation: one change for all samples, found by ascent over minibatches."""
 
 from __future__ import annotations
 
@@ -63,8 +63,11 @@ class OneForAll(Attack):
 
 
 def minibatches(draw: Draw, epochs: int, size: int) -> Iterator[tuple[int, float, Problem]]:
-    """All samples `epochs` times over, at most `size` at a time: the number of the step, how much of its full length
-    is left of it, and the rows. Steps shrink evenly from epoch to epoch, so that the change settles."""
+    """Iterate `epochs` times over all samples, at most `size` at a time.
+
+    Yields the number of the step, its share of the full length, and the rows. Steps shrink evenly from epoch to epoch,
+    so that the change settles.
+    """
     turn = 0
     for epoch in range(epochs):
         for problem in draw():

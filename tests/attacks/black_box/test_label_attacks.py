@@ -7,7 +7,7 @@ import torch
 from attack_models import Counting, Trained, plane, wrong
 from torch import Tensor
 
-from robustkit.attacks import NES, Attack, Boundary, Classifier, HopSkipJump, SimBA
+from robustkit.attacks import NES, Attack, Boundary, Classifier, Foolbox, HopSkipJump, SimBA
 from robustkit.attacks.core.query_trace import Trace
 from robustkit.attacks.registry import ATTACKS
 
@@ -126,3 +126,36 @@ def test_a_row_is_the_same_in_any_batch_and_order(name: str) -> None:
 def test_a_bad_parameter_is_named(kind: type[Attack], settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(**settings)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [HopSkipJump(queries=60), HopSkipJump(norm="linf", queries=60), Boundary(queries=60), Foolbox("BoundaryAttack")],
+    ids=str,
+)
+def test_the_trace_tells_the_rows_without_a_start(attack: Attack) -> None:
+    """Class 1 is any picture whose first pixel is bright, class 2 nearly none: a start towards it is not found."""
+
+    def answer(x: Tensor) -> Tensor:
+        first, rest = x.flatten(1)[:, 0], x.flatten(1)[:, 1:]
+        hidden = (rest - 0.3).abs().amax(1) < 1e-6
+        return torch.where(hidden, 2, (first > 0.6).long())
+
+    x, y = torch.full((3, 1, 4, 4), 0.4), torch.zeros(3, dtype=torch.int64)
+    model, trace = Classifier(answer, outputs="labels", classes=3), Trace(3)
+    adv = attack(model, x, y, target=torch.tensor([1, 2, 1]), trace=trace, seed=1)
+    assert attack.needs_start
+    assert trace.unstarted.tolist() == [False, True, False]
+    assert torch.equal(adv[1], x[1])
+    assert answer(adv[[0, 2]]).tolist() == [1, 1]
+    whole = Trace(5)
+    whole.put(torch.tensor([4, 0, 2]), trace)
+    assert whole.unstarted.tolist() == [True, False, False, False, False]
+
+
+def test_a_row_that_is_wrong_already_has_its_start(trained: Trained) -> None:
+    already, trace = wrong(trained.net, trained.x, trained.y + 0), Trace(len(trained.x))
+    HopSkipJump(queries=1)(trained.net, trained.x, trained.y, trace=trace)
+    assert torch.equal(trace.unstarted, ~already)
+    assert not SimBA.needs_start
+    assert not NES.needs_start

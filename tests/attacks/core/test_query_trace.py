@@ -1,4 +1,4 @@
-"""What an attack says it spent, against a network that counts; averaged draws; losses towards one runner_up."""
+"""Queries in the trace against a network that counts; averaged draws; losses towards one runner-up class."""
 
 from __future__ import annotations
 
