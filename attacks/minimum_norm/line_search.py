@@ -38,7 +38,14 @@ class _Halving(Method[_Bracket]):
         move = self.points - problem.x
         size, zeros = self.norm.size(move), problem.x.new_zeros(len(move))
         needed = zeros + torch.inf if self.limit is None else (1 + _SLACK) * self.limit / size
-        return _Bracket(problem.x + move / 2, size == 0, move, needed, zeros, torch.ones_like(zeros))
+        return _Bracket(
+            point=problem.x + move / 2,
+            done=size == 0,
+            move=move,
+            needed=needed,
+            fails=zeros,
+            holds=torch.ones_like(zeros),
+        )
 
     def score(self, problem: Problem, state: _Bracket, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, self.norm.size(state.point - problem.x), torch.inf)

@@ -109,15 +109,15 @@ def with_certificate(record: AuditRecord) -> AuditRecord:
         return record
     sample, radius, distance = broken[0]
     check = CheckResult(
-        "certificate",
-        "No attack breaks a sample within its certified radius",
-        record.certified.paper if record.certified is not None else "",
-        float(len(broken)),
-        0.0,
-        "fail",
-        f"{len(broken)} samples were broken within their radius, first {sample}: certified to {radius:.4g}, broken at "
+        id="certificate",
+        title="No attack breaks a sample within its certified radius",
+        source=record.certified.paper if record.certified is not None else "",
+        measured=float(len(broken)),
+        threshold=0.0,
+        status="fail",
+        detail=f"{len(broken)} samples were broken within their radius, first {sample}: certified to {radius:.4g}, broken at "
         f"{distance:.4g}.",
-        "With smoothing, certify again with a smaller alpha and another seed; a proof that is broken is a defect.",
+        remedy="With smoothing, certify again with a smaller alpha and another seed; a proof that is broken is a defect.",
     )
     return dataclasses.replace(record, checks=[*record.checks, check])
 

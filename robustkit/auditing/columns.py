@@ -123,6 +123,7 @@ class AttackCounts:
     seconds: float = 0.0
     outside: int = 0  # points that left ball or box and so were not counted
     undecided: int = 0  # points that a certifier gave no answer for
+    unstarted: int = 0  # samples for which an attack found no adversarial point to start from
     reached: int = 0  # of the target
     aimed: int = 0  # samples attacked with a target
     inherited: list[int] = field(default_factory=list)  # per ε, not attacked since a smaller one broke them

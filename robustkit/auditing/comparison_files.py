@@ -120,7 +120,17 @@ def compare_picture(
         raise ConfigError(str(error)) from None
     radius = eps if budgeted else None
     norm = attack.norm if attack.ball else "l2"
-    pair = Pair(0, path.name, None, x[0], point[0], attack, norm, radius, aim)
+    pair = Pair(
+        sample=0,
+        name=path.name,
+        truth=None,
+        x=x[0],
+        adversarial=point[0],
+        attack=attack,
+        norm=norm,
+        eps=radius,
+        target=aim,
+    )
     stem = _stem(path)
     comparison = save_comparison(model, pair, folder, stem)
     return comparison, draw_figure(comparison, folder, stem)

@@ -59,7 +59,7 @@ def check_baseline(
         raise ConfigError(f"the baseline's target was {baseline.target}, this run's is {target}: use the same --target")
 
 
-def judge(
+def apply_gates(
     record: AuditRecord,
     floors: Mapping[float, tuple[str, float]],
     baseline: AuditRecord | None = None,
@@ -79,7 +79,8 @@ def judge(
         point = _at(record, eps)
         if point is None:
             raise ConfigError(f"there is no robust accuracy at eps {text}: it is not in the audit's grid")
-        gates.append(_gate(f"robust accuracy at ε = {text} ≥ {floor:g}", "fail-under", eps, point.robust, floor, ""))
+        name = f"robust accuracy at ε = {text} ≥ {floor:g}"
+        gates.append(_gate(name, "fail-under", eps=eps, rate=point.robust, floor=floor))
     if baseline is not None:
         gates.append(_drop("clean accuracy", None, record.clean, baseline.clean, max_drop))
         for point in record.worst_case:
@@ -118,16 +119,17 @@ def _at(record: AuditRecord, eps: float) -> EpsPoint | None:
 def _drop(what: str, eps: float | None, now: Rate, before: Rate, max_drop: float) -> Gate:
     floor = max(0.0, (before.value or 0.0) - max_drop)
     name = f"{what} at most {max_drop:g} below the baseline"
-    return _gate(name, "baseline", eps, now, floor, f" The baseline had {_percent(before.value)}.")
+    more = f" The baseline had {_percent(before.value)}."
+    return _gate(name, "baseline", eps=eps, rate=now, floor=floor, more=more)
 
 
-def _gate(name: str, kind: str, eps: float | None, rate: Rate, floor: float, more: str) -> Gate:
+def _gate(name: str, kind: str, *, eps: float | None, rate: Rate, floor: float, more: str = "") -> Gate:
     passed = rate.value is not None and rate.value >= floor - _HAIR
     detail = (
         f"{rate.count} of {rate.total} samples, {_percent(rate.value)} (95 % interval {_percent(rate.low)} to "
         f"{_percent(rate.high)}); at least {_percent(floor)} is needed.{more}"
     )
-    return Gate(name, kind, eps, rate.value, floor, passed, detail)
+    return Gate(name, kind, eps=eps, measured=rate.value, required=floor, passed=passed, detail=detail)
 
 
 def _percent(value: float | None) -> str:

@@ -227,7 +227,9 @@ def _notes(found: AttackFound) -> list[str]:
     stray = [f"{points} left the ball or the box [0,1] and did not count"] if outside else []
     silent = "1 attacked point" if undecided == 1 else f"{undecided:,} attacked points"
     open_ = [f"there is no answer for {silent}, which did not count as broken"] if undecided else []
-    return [*found.entry.notes, *stray, *open_]
+    tried, lost = found.counts.attacked, found.counts.unstarted
+    unstarted = [f"No start was found for {lost:,} of {tried:,} samples, which count as robust"] if lost else []
+    return [*found.entry.notes, *stray, *open_, *unstarted]
 
 
 def _numbers(column: np.ndarray) -> list[float | None]:

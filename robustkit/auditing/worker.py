@@ -170,6 +170,7 @@ class Worker:
             counts.undecided += verdict.undecided
             if trace is not None:
                 self._note_queries(attack, trace, found, host)
+                counts.unstarted += int(trace.unstarted.sum())
                 for cell, broken in trace.cells.items():
                     counts.cells[cell] = (int(broken.sum()), len(rows))
             gone = verdict.wrong
@@ -200,7 +201,7 @@ class Worker:
         if not attack.ball:
             return Trace(rows)
         if not self.plan.counts_queries(attack):
-            return None
+            return Trace(rows) if attack.needs_start else None
         return Trace(rows, [0.0] if eps is not None else [value + TOLERANCE for value in self.plan.eps])
 
     def sized(self, place: int, eps: float | None, early_stop: bool = True) -> Attack:

@@ -123,10 +123,10 @@ def active_test(audit: CheckedAudit) -> Finding:
     x, _, ids = audit.first_right(FEW, 6)
     planted, found = 0, 0
     for row, sample in enumerate(ids.tolist()):
-        boundary = plant(model, x[row : row + 1], eps, record.norm, sample, audit.seed)
+        boundary = plant(model, x[row : row + 1], eps, record.norm, sample=sample, seed=audit.seed)
         if boundary is not None:
             planted += 1
-            found += found_by(attack, model, boundary, x[row : row + 1], sample, audit.seed)
+            found += found_by(attack, model, boundary, x[row : row + 1], sample=sample, seed=audit.seed)
     if 2 * planted < len(x):
         raise NotApplicable(f"The logits tell a point beyond from those inside in {planted} of {len(x)} samples only.")
     missed = planted - found

@@ -132,7 +132,7 @@ def _broken(audit: CheckedAudit, attack: Attack) -> tuple[int, int, str]:
     x, y, ids = audit.surviving(MANY, 8)
     eps = audit.survivors[0]
     attack = with_parameters(attack, eps=eps, early_stop=True)
-    won = len(x) - int(_right(audit, attack, x, y, ids, audit.seed + 1).sum())
+    won = len(x) - int(_right(audit, attack, x, y, ids, seed=audit.seed + 1).sum())
     return won, len(x), f"{won} of {len(x)} samples that were left at ε = {eps:.4g}."
 
 

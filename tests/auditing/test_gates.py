@@ -8,7 +8,7 @@ from torch import nn
 
 from robustkit import audit
 from robustkit.attacks import FGSM, PGD
-from robustkit.auditing.gates import check_baseline, judge
+from robustkit.auditing.gates import apply_gates, check_baseline
 from robustkit.errors import ConfigError
 
 GRID = [0.01, 0.05]
@@ -25,7 +25,7 @@ def test_the_same_audit_is_accepted_and_passes() -> None:
     attacks = [FGSM(), PGD(steps=5)]
     record = record_of(*attacks)
     check_baseline(record, "linf", record.data.name, 12, GRID, attacks, None)
-    gates = judge(record, {}, record, 0.0).gates
+    gates = apply_gates(record, {}, record, 0.0).gates
     assert len(gates) == 3
     assert all(gate.passed for gate in gates)
 

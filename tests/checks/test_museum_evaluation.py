@@ -11,7 +11,7 @@ from torch import nn
 
 from robustkit import audit, load_data, load_model
 from robustkit.attacks import APGD, BIM, FGSM, MIFGSM, PGD, Attack, GaussianNoise, Square
-from robustkit.auditing.gates import judge
+from robustkit.auditing.gates import apply_gates
 from robustkit.checks import EVALUATION, PREFLIGHT, CheckResult
 from robustkit.reports import AuditRecord
 
@@ -51,8 +51,8 @@ def test_what_the_fault_does_to_the_figures_is_seen(name: str) -> None:
     assert AFTER[name] <= by_status(record, "fail")
     assert exhibit.fires <= by_status(record, "fail", "warn")
     assert record.verdict == "do not trust"
-    assert not judge(record, {}, strict=True).passed
-    assert judge(record, {}).passed
+    assert not apply_gates(record, {}, strict=True).passed
+    assert apply_gates(record, {}).passed
 
 
 @pytest.mark.parametrize("name", list(EPS))
@@ -61,8 +61,8 @@ def test_honest_audits_are_to_be_trusted(name: str) -> None:
     assert [check.id for check in record.checks] == [check.id for check in (*PREFLIGHT, *EVALUATION)]
     assert not by_status(record, "fail", "warn")
     assert record.verdict == "trust"
-    assert judge(record, {}, strict=True).passed
-    assert judge(record, {0.3: ("0.3", 0.76)}).verdict == ("with reservations" if "pgd" in name else "trust")
+    assert apply_gates(record, {}, strict=True).passed
+    assert apply_gates(record, {0.3: ("0.3", 0.76)}).verdict == ("with reservations" if "pgd" in name else "trust")
 
 
 @pytest.mark.parametrize(

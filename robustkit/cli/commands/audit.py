@@ -141,7 +141,7 @@ def audit(options: AuditOptions) -> int:
         )
 
     def add_gates(record: AuditRecord) -> AuditRecord:
-        return gates.judge(record, floors, baseline, options.max_drop or 0.0, options.strict)
+        return gates.apply_gates(record, floors, baseline, options.max_drop or 0.0, options.strict)
 
     return 0 if write_report(Path(options.out), run, add_gates).passed else 1
 
