@@ -110,7 +110,7 @@ class _CarliniWagner(Method[_CarliniWagnerState]):
         stalled = look & (value > (1 - _PROGRESS) * state.mark)
         state.mark = torch.where(look, value, state.mark)
         ended = stalled | (state.spent >= self.steps)
-        penalty.judge(ended, state.held, _FACTOR)
+        penalty.update(ended, state.held, _FACTOR)
         # The smaller constant that follows a failure lets the perturbation grow by as much.
         state.reach = torch.where(ended & torch.isinf(state.best), _FACTOR * state.reach, state.reach)
         close = penalty.high < _CLOSE * penalty.low

@@ -94,7 +94,7 @@ class _Ead(Method[_EadState]):
         stalled = look & (state.mark - value < _PROGRESS * state.mark.abs())
         state.mark = torch.where(look, value, state.mark)
         ended = stalled | (state.spent >= self.steps)
-        penalty.judge(ended, state.held, _FACTOR)
+        penalty.update(ended, state.held, _FACTOR)
         close = penalty.high < _CLOSE * penalty.low
         state.done = (hit & (size == 0)) | close | (penalty.tried >= self.searches)
 

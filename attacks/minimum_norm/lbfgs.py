@@ -188,7 +188,7 @@ class _Lbfgs(Method[_LbfgsState]):
 
     def _next_constant(self, state: _LbfgsState, ended: Tensor) -> None:
         penalty = state.penalty
-        penalty.judge(ended, state.held, _FACTOR)
+        penalty.update(ended, state.held, _FACTOR)
         close = penalty.high < _CLOSE * penalty.low
         self.stages.note(state, ended & ~state.done)
         behind = ended & (state.best_size > _BEHIND * self.stages.reached(state))

@@ -26,7 +26,7 @@ class PenaltySearch:
     def start(cls, c: Tensor) -> PenaltySearch:
         return cls(c, torch.zeros_like(c), torch.full_like(c, torch.inf), torch.zeros_like(c, dtype=torch.int64))
 
-    def judge(self, ended: Tensor, succeeded: Tensor, factor: float) -> None:
+    def update(self, ended: Tensor, succeeded: Tensor, factor: float) -> None:
         """Move on to the next c where `ended`, up after a success and down after a failure; both bool [B]."""
         up, down = ended & succeeded, ended & ~succeeded
         self.low = torch.where(up, self.c, self.low)

@@ -115,9 +115,13 @@ def with_certificate(record: AuditRecord) -> AuditRecord:
         measured=float(len(broken)),
         threshold=0.0,
         status="fail",
-        detail=f"{len(broken)} samples were broken within their radius, first {sample}: certified to {radius:.4g}, broken at "
-        f"{distance:.4g}.",
-        remedy="With smoothing, certify again with a smaller alpha and another seed; a proof that is broken is a defect.",
+        detail=(
+            f"{len(broken)} samples were broken within their radius, first {sample}: certified to {radius:.4g}, broken "
+            f"at {distance:.4g}."
+        ),
+        remedy=(
+            "With smoothing, certify again with a smaller alpha and another seed; a proof that is broken is a defect."
+        ),
     )
     return dataclasses.replace(record, checks=[*record.checks, check])
 
