@@ -47,7 +47,7 @@ class CheckedModel:
 
     def random(self, stream: int) -> torch.Generator:
         """A generator of the check's own."""
-        return torch.Generator().manual_seed(self.seed * 1000 + stream)
+        return torch.Generator().manual_seed((self.seed * 1000 + stream) % 2**63)
 
     @cached_property
     def logits(self) -> Tensor:
