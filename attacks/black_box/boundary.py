@@ -12,7 +12,7 @@ from ..core.attack import Attack
 from ..core.boundary_search import ARRIVED, BoundarySearch, BoundaryState, any_row, boundary_points, initial_state
 from ..core.method import Evaluation, Method
 from ..core.problem import Problem
-from ..core.validation import check_count, check_norm
+from ..core.validation import check_count
 from ..geometry import norms
 from ..geometry.norms import column
 from ..model.classifier import Classifier
@@ -129,7 +129,7 @@ class Boundary(Attack):
     queries: int = 5000
 
     def __post_init__(self) -> None:
-        check_norm(self)
+        self.check_norm()
         check_count("queries", self.queries)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:

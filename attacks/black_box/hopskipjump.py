@@ -13,7 +13,7 @@ from ..core.attack import Attack
 from ..core.boundary_search import ARRIVED, BoundarySearch, BoundaryState, any_row, boundary_points, initial_state
 from ..core.method import Evaluation, Method
 from ..core.problem import Problem
-from ..core.validation import check_counts, check_norm, require
+from ..core.validation import require
 from ..geometry import norms
 from ..geometry.norms import column
 from ..model.classifier import Classifier
@@ -176,8 +176,8 @@ class HopSkipJump(Attack):
     probes: int = 100
 
     def __post_init__(self) -> None:
-        check_norm(self)
-        check_counts(self, "queries", "probes")
+        self.check_norm()
+        self.check_counts("queries", "probes")
         least = 2 + self.probes + _RESERVE  # the picture and a start are looked at before
         require(
             self.probes == HopSkipJump.probes or least <= self.queries,

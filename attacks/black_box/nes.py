@@ -14,7 +14,7 @@ from ..core.method import Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.random_draws import Draws
 from ..core.search import search
-from ..core.validation import check_count, check_eps, check_flag, check_norm, check_optional, check_positive, require
+from ..core.validation import check_count, check_eps, check_flag, check_optional, check_positive, require
 from ..geometry import norms
 from ..geometry.norms import column
 from ..model.classifier import Classifier
@@ -150,7 +150,7 @@ class NES(Attack):
     early_stop: bool = True
 
     def __post_init__(self) -> None:
-        check_norm(self)
+        self.check_norm()
         check_eps(self.norm, self.eps)
         check_count("queries", self.queries)
         check_count("samples", self.samples, 2)

@@ -15,7 +15,7 @@ from ..core.method import Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.random_draws import row_generator
 from ..core.search import search
-from ..core.validation import check_choice, check_count, check_eps, check_flag, check_norm, check_positive
+from ..core.validation import check_choice, check_count, check_eps, check_flag, check_positive
 from ..geometry import norms
 from ..geometry.norms import column
 from ..model.classifier import Classifier
@@ -159,7 +159,7 @@ class SimBA(Attack):
     early_stop: bool = True
 
     def __post_init__(self) -> None:
-        check_norm(self)
+        self.check_norm()
         check_eps(self.norm, self.eps)
         check_count("queries", self.queries)
         check_choice("basis", self.basis, _BASES)

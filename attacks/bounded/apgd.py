@@ -15,7 +15,7 @@ from ..core.method import Best, Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.random_draws import row_generator
 from ..core.search import search
-from ..core.validation import check_count, check_counts, check_eps, check_flag
+from ..core.validation import check_count, check_eps, check_flag
 from ..geometry import norms
 from ..model.classifier import Classifier
 
@@ -211,7 +211,7 @@ class APGD(Attack):
 
     def __post_init__(self) -> None:
         check_eps(self.norm, self.eps)
-        check_counts(self, "steps", "restarts", "eot")
+        self.check_counts("steps", "restarts", "eot")
         check_count("targets", self.targets, 0)
         check_flag("early_stop", self.early_stop)
         check_loss(self.loss)

@@ -16,7 +16,7 @@ from ..core.attack import Attack
 from ..core.method import Best
 from ..core.problem import Problem
 from ..core.search import search
-from ..core.validation import check_choice, check_counts, check_eps, check_flag
+from ..core.validation import check_choice, check_eps, check_flag
 from ..geometry import norms
 from ..minimum_norm.fab import FAB, search_fab
 from ..model.classifier import Classifier
@@ -72,7 +72,7 @@ class AutoAttack(Attack):
     def __post_init__(self) -> None:
         check_eps(self.norm, self.eps)
         check_choice("version", self.version, _VERSIONS)
-        check_counts(self, "steps", "queries")
+        self.check_counts("steps", "queries")
         check_flag("early_stop", self.early_stop)
 
     def stages(self, classes: int, *, targeted: bool = False) -> tuple[APGD | FAB | Square, ...]:

@@ -15,7 +15,7 @@ from ..geometry import norms
 from ..model.classifier import Classifier, as_classifier
 from .problem import Problem, validated
 from .query_trace import Trace
-from .validation import check_ratio, require
+from .validation import check_count, check_ratio, require
 
 Batch = tuple[Tensor, Tensor, Tensor]  # x [B, C, H, W], y int64 [B], ids int64 [B]
 
@@ -128,6 +128,16 @@ class Attack(ABC):
                 require(self.targets < classes, f"{asked}, but {most}")
         if self.loss == "dlr" and classes is not None:
             check_ratio(classes, targeted or self.targets > 0)
+
+    def check_norm(self) -> None:
+        """Raise a ValueError if the norm is none that the attack works in."""
+        norms.get(self.norm)
+        require(self.norm in self.norms, f"{self.title} works in {' and '.join(self.norms)}, not in {self.norm!r}")
+
+    def check_counts(self, *names: str) -> None:
+        """Raise a ValueError if one of these parameters is no whole number of at least 1."""
+        for name in names:
+            check_count(name, getattr(self, name))
 
     def check_pictures(self, shape: Sequence[int]) -> None:
         """Check that rows of that shape are pictures; else a ValueError."""

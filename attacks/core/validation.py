@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TypeGuard
 
 from ..geometry import norms
-
-if TYPE_CHECKING:
-    from .attack import Attack
 
 
 def require(condition: bool, message: str) -> None:
@@ -32,14 +29,6 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, float) or abs(value) < 2**63
 
 
-def check_norm(attack: Attack) -> None:
-    """The attack's norm is one that it can work in."""
-    norms.get(attack.norm)
-    require(
-        attack.norm in attack.norms, f"{attack.title} works in {' and '.join(attack.norms)}, not in {attack.norm!r}"
-    )
-
-
 def check_eps(norm: str, eps: float) -> None:
     """ε is a radius in pixel units of [0,1]; in L∞ the whole box is 1 wide."""
     norms.get(norm)
@@ -59,12 +48,6 @@ def check_ratio(classes: int, aimed: bool) -> None:
         f"the loss dlr needs {needed} classes{' with a target' if aimed else ''}, the model has {classes}: "
         "use loss ce or margin",
     )
-
-
-def check_counts(attack: Attack, *names: str) -> None:
-    """Each of these parameters is a whole number of at least 1."""
-    for name in names:
-        check_count(name, getattr(attack, name))
 
 
 def check_from_zero(name: str, value: float, most: float = math.inf) -> None:

@@ -19,7 +19,7 @@ from ..core.goal import Goal
 from ..core.losses import runners_up
 from ..core.problem import Problem
 from ..core.random_draws import row_generator
-from ..core.validation import check_eps, check_norm, require
+from ..core.validation import check_eps, require
 from ..geometry import norms
 from ..model.classifier import Classifier, as_classifier
 from .catalogue import (
@@ -155,7 +155,7 @@ class _Foreign(Attack):
     def __post_init__(self) -> None:
         parameters: dict[str, Any] = {**self.parameters()}
         if self.ball:
-            check_norm(self)
+            self.check_norm()
         if "eps" in parameters:
             check_eps(self.norm, parameters["eps"])
         for field in dataclasses.fields(self):

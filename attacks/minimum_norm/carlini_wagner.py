@@ -15,7 +15,7 @@ from ..core.losses import Aim
 from ..core.method import Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
-from ..core.validation import check_counts, check_from_zero, check_norm, check_optional, check_positive
+from ..core.validation import check_from_zero, check_optional, check_positive
 from ..geometry import norms
 from ..model.classifier import Classifier
 from .boundary_walk import steps_from_picture, tangent_steps
@@ -206,8 +206,8 @@ class CarliniWagner(Attack):
     confidence: float = 0.0
 
     def __post_init__(self) -> None:
-        check_norm(self)
-        check_counts(self, "steps", "searches")
+        self.check_norm()
+        self.check_counts("steps", "searches")
         check_positive("step_size", self.step_size)
         check_optional("constant", self.constant)
         check_from_zero("confidence", self.confidence)

@@ -14,7 +14,7 @@ from ..core.goal import Goal
 from ..core.method import Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
-from ..core.validation import check_count, check_norm, check_positive
+from ..core.validation import check_count, check_positive
 from ..geometry import norms
 from ..model.classifier import Classifier
 from .line_search import shorten
@@ -99,7 +99,7 @@ class DDN(Attack):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        check_norm(self)
+        self.check_norm()
         check_count("steps", self.steps)
         check_positive("radius", self.radius)
         check_positive("gamma", self.gamma, most=0.5)

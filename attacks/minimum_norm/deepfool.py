@@ -14,7 +14,7 @@ from ..core.losses import runners_up
 from ..core.method import Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
-from ..core.validation import check_counts, check_from_zero, check_norm
+from ..core.validation import check_from_zero
 from ..geometry import norms
 from ..model.classifier import Classifier
 from .line_search import shorten
@@ -109,8 +109,8 @@ class DeepFool(Attack):
     overshoot: float = 0.02
 
     def __post_init__(self) -> None:
-        check_norm(self)
-        check_counts(self, "steps", "candidates")
+        self.check_norm()
+        self.check_counts("steps", "candidates")
         check_from_zero("overshoot", self.overshoot)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:

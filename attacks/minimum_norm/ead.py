@@ -13,7 +13,7 @@ from ..core.losses import Aim, towards
 from ..core.method import Best, Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
-from ..core.validation import check_counts, check_norm, check_positive
+from ..core.validation import check_positive
 from ..geometry import norms
 from ..model.classifier import Classifier
 from .boundary_walk import tangent_steps
@@ -173,8 +173,8 @@ class EAD(Attack):
     targets: int = 9
 
     def __post_init__(self) -> None:
-        check_norm(self)
-        check_counts(self, "steps", "searches", "targets")
+        self.check_norm()
+        self.check_counts("steps", "searches", "targets")
         check_positive("step_size", self.step_size)
         check_positive("beta", self.beta)
 

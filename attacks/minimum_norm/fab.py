@@ -17,7 +17,7 @@ from ..core.problem import Problem
 from ..core.random_draws import row_generator
 from ..core.restarts import batched_starts
 from ..core.search import search
-from ..core.validation import check_count, check_counts, check_norm
+from ..core.validation import check_count
 from ..geometry import norms
 from ..geometry.norms import column
 from ..model.classifier import Classifier
@@ -187,8 +187,8 @@ class FAB(Attack):
     targets: int = 9
 
     def __post_init__(self) -> None:
-        check_norm(self)
-        check_counts(self, "steps", "restarts")
+        self.check_norm()
+        self.check_counts("steps", "restarts")
         check_count("targets", self.targets, 0)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:

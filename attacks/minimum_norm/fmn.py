@@ -15,7 +15,7 @@ from ..core.losses import Aim
 from ..core.method import Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
-from ..core.validation import check_count, check_norm, check_optional, check_positive
+from ..core.validation import check_count, check_optional, check_positive
 from ..geometry import norms
 from ..model.classifier import Classifier
 from .boundary_walk import tangent_steps
@@ -124,7 +124,7 @@ class FMN(Attack):
     gamma: float = 0.2
 
     def __post_init__(self) -> None:
-        check_norm(self)
+        self.check_norm()
         check_count("steps", self.steps)
         check_optional("step_size", self.step_size)
         check_positive("gamma", self.gamma, most=0.5)

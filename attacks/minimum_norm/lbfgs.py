@@ -19,7 +19,6 @@ from ..core.losses import runners_up
 from ..core.method import Best, Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
-from ..core.validation import check_counts, check_norm
 from ..geometry import norms
 from ..model.classifier import Classifier
 from .lbfgs_memory import Curvature
@@ -276,8 +275,8 @@ class LBFGS(Attack):
     candidates: int = 5
 
     def __post_init__(self) -> None:
-        check_norm(self)
-        check_counts(self, "steps", "searches", "memory", "candidates")
+        self.check_norm()
+        self.check_counts("steps", "searches", "memory", "candidates")
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         goal = problem.goal

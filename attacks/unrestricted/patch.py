@@ -13,7 +13,7 @@ from torch import Tensor
 from ..core.goal import Goal
 from ..core.problem import Problem
 from ..core.random_draws import row_generator
-from ..core.validation import check_choice, check_count, check_counts, check_from_zero, check_positive, require
+from ..core.validation import check_choice, check_count, check_from_zero, check_positive, require
 from ..model.classifier import Classifier
 from .shared_perturbation import Draw, OneForAll, minibatches, uphill
 
@@ -75,7 +75,7 @@ class Patch(OneForAll):
         check_positive("scale", self.scale, 1)
         if self.towards is not None:
             check_count("towards", self.towards, 0)
-        check_counts(self, "epochs", "batch")
+        self.check_counts("epochs", "batch")
         check_positive("step_size", self.step_size, 1)
 
     def check_task(self, classes: int | None, shape: Sequence[int], targeted: bool) -> None:

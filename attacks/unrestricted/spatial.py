@@ -14,7 +14,7 @@ from ..core.attack import Attack
 from ..core.method import Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
-from ..core.validation import check_counts, check_flag, check_positive
+from ..core.validation import check_flag, check_positive
 from ..model.classifier import Classifier
 
 Move = tuple[float, float, float]  # degrees anticlockwise, shift right and down in shares of the sides
@@ -117,7 +117,7 @@ class Spatial(Attack):
     def __post_init__(self) -> None:
         check_positive("degrees", self.degrees, 180)
         check_positive("shift", self.shift, 1)
-        check_counts(self, "angles", "shifts")
+        self.check_counts("angles", "shifts")
         check_flag("early_stop", self.early_stop)
 
     def moves(self) -> list[Move]:

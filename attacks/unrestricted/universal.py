@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.problem import Problem
-from ..core.validation import check_counts, check_eps, check_optional, require
+from ..core.validation import check_eps, check_optional, require
 from ..geometry import norms
 from ..model.classifier import Classifier
 from .shared_perturbation import Draw, OneForAll, minibatches, uphill
@@ -57,7 +57,7 @@ class Universal(OneForAll):
 
     def __post_init__(self) -> None:
         check_eps(self.norm, self.eps)
-        check_counts(self, "epochs", "batch")
+        self.check_counts("epochs", "batch")
         check_optional("step_size", self.step_size)
 
     def fit(self, model: Classifier, draw: Draw) -> Tensor | None:
