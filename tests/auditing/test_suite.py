@@ -15,7 +15,7 @@ from audit_tools import Counting, lenet, plane
 from torch import Tensor, nn
 
 from robustkit import audit, load_data, load_model, reports
-from robustkit.attacks import DDN, FGSM, LBFGS, PGD, Attack, Classifier, GaussianNoise, Square
+from robustkit.attacks import DDN, FGSM, LBFGS, PGD, Attack, Boundary, Classifier, GaussianNoise, HopSkipJump, Square
 from robustkit.attacks.core.attack import Batch
 from robustkit.attacks.core.method import Method, State
 from robustkit.attacks.core.problem import Problem
@@ -331,3 +331,18 @@ def test_an_interrupted_audit_keeps_queries_and_cells_apart_from_what_was_not_do
     assert record is not None
     assert record.status == "incomplete"
     assert reports.AuditRecord.from_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize("attack", [HopSkipJump(queries=60), Boundary(queries=60)], ids=["hopskipjump", "boundary"])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_rows_without_a_start_are_told(attack: Attack, norm: str) -> None:
+    """A model that always says the same cannot be left: no start is found, which is no robustness."""
+
+    def constant(x: Tensor) -> Tensor:
+        return torch.zeros(len(x), dtype=torch.int64)
+
+    model = Classifier(constant, outputs="labels", classes=2)
+    x, y = torch.rand(3, 1, 4, 4), torch.tensor([0, 0, 1])
+    (result,) = audit(model, (x, y), [attack], [0.5], norm=norm).attacks
+    assert result.success.count == 0
+    assert "No start was found for 2 of 2 samples, which count as robust" in result.notes
