@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.model.classifier import Classifier
 from robustkit.auditing.journal import AttackEntry, Journal
-from robustkit.auditing.outcome import AttackOutcome, BatchOutcome
+from robustkit.auditing.outcome import BatchOutcome
 from robustkit.auditing.plan import Plan, Request, make_plan
 from robustkit.auditing.progress import Progress, Watch
 from robustkit.auditing.record import make_record
@@ -25,7 +25,7 @@ from robustkit.auditing.stages.comparisons import Comparisons
 from robustkit.auditing.stages.fitting import fit
 from robustkit.auditing.worker import Preparation, Worker
 from robustkit.certification import Certifier
-from robustkit.data.dataset import Batch, Data
+from robustkit.data.dataset import Data
 from robustkit.errors import AuditFailed, AuditInterrupted, ModelError, RobustkitError
 from robustkit.models.load import LoadedModel
 from robustkit.models.memory import HalvingBatch
@@ -159,12 +159,7 @@ class _Run:
     def batches(self, worker: Worker) -> None:
         """Every batch through the worker into the journal."""
         plan, done = self.plan, 0
-        comparisons = None if self.pictures is None else Comparisons(worker, self.journal, self.pictures)
-
-        def show(found: AttackOutcome, batch: Batch) -> None:
-            if comparisons is not None:
-                comparisons.add(self.current, batch)
-
+        show = None if self.pictures is None else Comparisons(worker, self.journal, self.pictures).add
         batches = plan.data.batches(plan.model, plan.batch_size, plan.samples)
         self.progress.enter("reading the pictures", 0)
         with closing(batches):

@@ -67,13 +67,13 @@ class Worker:
         batch: Batch,
         outcome: BatchOutcome,
         done: int,
-        watch: Callable[[AttackOutcome, Batch], None] = lambda *_: None,
+        after_attack: Callable[[BatchOutcome, Batch], None] | None = None,
     ) -> BatchOutcome:
         """Fill in the outcome of a batch, attack by attack; of one that is broken off, it holds what was finished.
 
         Args:
             done: samples before these.
-            watch: called after each attack.
+            after_attack: called with the outcome so far, whose last attack is the one that is through.
         """
         self.progress.enter("clean accuracy", done)
         rows, samples = self.clean(batch, done)
@@ -81,7 +81,8 @@ class Worker:
         for place, attack in enumerate(self.attacks):
             self.progress.enter(f"{attack.title}, {place + 1} of {len(self.attacks)} attacks", done)
             outcome.attacks.append(self.attack(place, rows, len(batch)))
-            watch(outcome.attacks[-1], batch)
+            if after_attack is not None:
+                after_attack(outcome, batch)
         if self.transfer is not None:
             self.progress.enter("which model's points fool which", done)
             outcome.transfer = self.transfer.counts(rows)
