@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from robustkit import audit
 from robustkit.attacks import FGSM
-from robustkit.auditing.check_stage import again
-from robustkit.auditing.gates import judge
+from robustkit.auditing.gates import apply_gates
+from robustkit.auditing.stages.checks import again
 from robustkit.checks import PREFLIGHT, Check, CheckResult, preflight
 from robustkit.checks.check import Finding, NotApplicable, check
 from robustkit.cli.commands.doctor import exit_status, show_checks
@@ -71,10 +71,10 @@ def test_an_audit_whose_checks_crash_is_not_trusted(sound: int, monkeypatch: pyt
     assert [each.status for each in record.checks] == ["error"] * 3 + ["pass"] * sound
     assert record.verdict == "with reservations"
     assert AuditRecord.from_json(record.to_json()) == record
-    gate = judge(record, {}, strict=True).gates[-1]
+    gate = apply_gates(record, {}, strict=True).gates[-1]
     assert not gate.passed
     assert gate.detail == f"0 of {3 + sound} checks failed, 3 ended in an error: crashes-0, crashes-1, crashes-2."
-    assert judge(record, {}).passed
+    assert apply_gates(record, {}).passed
     root = ElementTree.fromstring(junit.render(record))
     assert (root.get("errors"), root.get("failures")) == ("3", "0")
     assert [case.get("message") for case in root.iter("error")] == ["could not be made: a defect"] * 3

@@ -169,7 +169,7 @@ def scipy_lbfgs(net: nn.Module, x: Tensor, label: int, aim: int, *, targeted: bo
             options=options,
         )
         point = found.x if best_point is None else best_point
-        search.judge(yes, yes & hit, _FACTOR)
+        search.update(yes, yes & hit, _FACTOR)
     return best, count
 
 
