@@ -217,10 +217,13 @@ class Classifier:
     def raw(self, x: Tensor) -> Any:
         """The network's own answer to x, whatever it is, without a graph."""
         with self.frozen(), torch.no_grad():
-            return self._answer(x, ask=self._ask)
+            return self._retried(self._ask, x, "fp32")
 
-    def _answer(self, x: Tensor, precision: str = "fp32", ask: Callable[[Tensor, str], Any] | None = None) -> Any:
-        ask = ask or self._forward
+    def _answer(self, x: Tensor, precision: str = "fp32") -> Tensor:
+        logits: Tensor = self._retried(self._forward, x, precision)
+        return logits
+
+    def _retried(self, ask: Callable[[Tensor, str], Any], x: Tensor, precision: str) -> Any:
         try:
             return ask(x, precision)
         except RuntimeError as error:
