@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+
+from robustkit.errors import ConfigError
 
 _MOST = 2**63 - 1  # the largest whole number that a report can hold
 
@@ -34,49 +37,43 @@ class BatchSize(WholeNumber):
         return None if value == "auto" else super().convert(value, param, ctx)
 
 
-class Numbers(click.ParamType[Any]):
-    """One number, or several with commas between them; of a TOML file the number or the list itself.
+def numbers(kind: type[int] | type[float], example: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """The callback of an option of one number, or of several with commas between them.
+
+    What a TOML file says is a number or a list already.
 
     Args:
-        kind: int or float.
+        kind: of number.
         example: of what to write.
     """
 
-    name = "numbers"
-
-    def __init__(self, kind: type[int] | type[float], example: str) -> None:
-        self.kind, self.example = kind, example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(_: click.Context, parameter: click.Parameter, value: Any) -> Any:
         if not isinstance(value, str):
             return value
         try:
-            numbers = [self.kind(part) for part in value.replace("×", ",").split(",")]
+            found = [kind(part) for part in value.split(",")]
         except ValueError:
-            name = param.opts[0] if param is not None else "it"
-            self.fail(f"{name} {value!r} is not a number: write {self.example}", param, ctx)
-        return numbers[0] if len(numbers) == 1 else numbers
+            raise ConfigError(f"{parameter.opts[0]} {value!r} is no number: write {example}") from None
+        return found[0] if len(found) == 1 else found
+
+    return convert
 
 
-class Names(click.ParamType[list[str]]):
-    """Names from a file: one a line, or a JSON list, or a JSON object from number to name; of a TOML file the list."""
-
-    name = "names"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        if not isinstance(value, str):
-            return list(value)
-        try:
-            text = Path(value).read_text("utf-8-sig").strip()
-            names = _listed(json.loads(text)) if text.startswith(("[", "{")) else text.splitlines()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "it holds no list of names"
-            self.fail(f"--labels {value}: {reason}: give a file of one class name a line, or a JSON list", param, ctx)
-        names = [name.strip() for name in names]
-        if not names or not all(names):
-            where = f"line {names.index('') + 1} is empty" if names else "it is empty"
-            self.fail(f"--labels {value}: {where}: give one class name a line, or a JSON list", param, ctx)
-        return names
+def names_file(_: click.Context, parameter: click.Parameter, value: Any) -> list[str] | None:
+    """The callback of an option of a file of names: one a line, or JSON; a TOML file has the list itself."""
+    if not isinstance(value, str):
+        return None if value is None else list(value)
+    where, remedy = f"{parameter.opts[0]} {value}", "give a file of one class name a line, or a JSON list"
+    try:
+        text = Path(value).read_text("utf-8-sig").strip()
+        names = _listed(json.loads(text)) if text.startswith(("[", "{")) else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{where}: {getattr(error, 'strerror', None) or 'no list of names'}: {remedy}") from None
+    names = [name.strip() for name in names]
+    if not names or not all(names):
+        fault = f"line {names.index('') + 1} is empty" if names else "it is empty"
+        raise ConfigError(f"{where}: {fault}: {remedy}")
+    return names
 
 
 def _listed(content: Any) -> list[str]:

@@ -18,7 +18,7 @@ import click
 from click.core import ParameterSource
 
 from robustkit.cli.config_file import read_config
-from robustkit.cli.option_types import BatchSize, Names, Numbers, WholeNumber
+from robustkit.cli.option_types import BatchSize, WholeNumber, names_file, numbers
 from robustkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -137,11 +137,33 @@ MODEL_NAME = click.option(
 MODEL = [
     click.option("--arch", help="Architecture of a state dict, such as resnet18 or net.py:make."),
     click.option(
-        "--mean", type=Numbers(float, "0.5 or 0.485,0.456,0.406"), metavar="X[,X,X]", help="Of pixels in [0,1]."
+        "--mean",
+        type=click.UNPROCESSED,
+        callback=numbers(float, "0.5 or 0.485,0.456,0.406"),
+        metavar="X[,X,X]",
+        help="Of pixels in [0,1].",
     ),
-    click.option("--std", type=Numbers(float, "0.25 or 0.229,0.224,0.225"), metavar="X[,X,X]", help="The same."),
-    click.option("--size", type=Numbers(int, "224 or 32,48"), metavar="N[,N]", help="Input side, or height,width."),
-    click.option("--labels", type=Names(), metavar="FILE", help="Class names, one a line, or a JSON list."),
+    click.option(
+        "--std",
+        type=click.UNPROCESSED,
+        callback=numbers(float, "0.25 or 0.229,0.224,0.225"),
+        metavar="X[,X,X]",
+        help="The same.",
+    ),
+    click.option(
+        "--size",
+        type=click.UNPROCESSED,
+        callback=numbers(int, "224 or 32,48"),
+        metavar="N[,N]",
+        help="Input side, or height,width.",
+    ),
+    click.option(
+        "--labels",
+        type=click.UNPROCESSED,
+        callback=names_file,
+        metavar="FILE",
+        help="Class names, one a line, or a JSON list.",
+    ),
     click.option(
         "--outputs",
         default="auto",
