@@ -165,13 +165,14 @@ def _kind(model: Classifier, out: Tensor, x: Tensor) -> str:
         return "labels" if out.dim() == 1 else "logits"
     rows = [out.double()]
     if getattr(model.net, "differentiable", True) or isinstance(_inside(model.net), Program):
-        # Only what ends in a softmax or a sigmoid stays in [0,1] where the input is a thousand times too large.
-        noise = (torch.rand(x[:1].shape, generator=torch.Generator().manual_seed(1)).to(x) - 0.5) * 2000
-        try:
-            far = model.raw(torch.cat([torch.zeros_like(x[:1]), torch.ones_like(x[:1]), noise, -noise]))
+        # Only what ends in a softmax or a sigmoid stays in [0,1] where the input is far too large.
+        noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(1)).to(x) - 0.5
+        for size in (1e3, 1e6):
+            try:
+                far = model.raw(size * noise)
+            except Exception:  # a network may check the range of its input
+                break
             rows += [far.double()] if torch.isfinite(far).all() and far.dim() == out.dim() else []
-        except Exception:  # a network may check the range of its input
-            pass
     values = torch.cat([row.flatten(1) if row.dim() > 1 else row[:, None] for row in rows])
     rounding = 1e-2 if out.dtype in (torch.float16, torch.bfloat16) else 1e-4
     if not bool(((values >= -1e-5) & (values <= 1 + rounding)).all()):

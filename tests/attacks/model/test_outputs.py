@@ -92,7 +92,7 @@ def test_a_sigmoid_head_is_undone() -> None:
     assert torch.isfinite(sure).all()
     with pytest.raises(ValueError, match="which no sigmoid returns: say outputs='logits'"):
         Classifier(Answers(lambda z: z), outputs="sigmoid").logits(X)
-    with pytest.raises(ValueError, match="no probabilities.*outputs='sigmoid'"):
+    with pytest.raises(ValueError, match=r"no probabilities.*outputs='sigmoid'"):
         Classifier(Answers(torch.sigmoid), outputs="probabilities").logits(X)
 
 
