@@ -89,6 +89,7 @@ class Classifier:
         self.backwards = 0
         self.listener: Callable[[], None] | None = None
         self._depth = 0
+        self._columns: int | None = None  # of the last answer
         self.layout = Layout(self.net)
         self._kernels = Kernels(self.net)
 
@@ -240,7 +241,8 @@ class Classifier:
 
     def _forward(self, x: Tensor, precision: str = "fp32") -> Tensor:
         answer = tensor_of(self._ask(x, precision), len(x), self.classes)
-        out = logits_of(answer, self.outputs, self.classes, x)
+        # What has given two columns once does not mean two classes by one.
+        out = logits_of(answer, self.outputs, self.classes if self._columns in (None, 1) else None, x)
         if out.dim() != 2 or len(out) != len(x) or out.shape[1] < 2 or not out.is_floating_point():
             single = tuple(out.shape) in ((len(x),), (len(x), 1)) and out.is_floating_point()
             raise ValueError(
@@ -250,6 +252,7 @@ class Classifier:
             )
         if self.labels is not None and out.shape[1] != len(self.labels):
             raise ValueError(f"the model returned {out.shape[1]} classes, but {len(self.labels)} labels were given")
+        self._columns = answer.shape[1] if answer.dim() == 2 else 1
         # Of the pictures' dtype, whatever an endpoint answers in: what an attack computes is in one.
         logits: Tensor = out.to(torch.promote_types(x.dtype, torch.float32))
         if torch.isnan(logits).any():
