@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from .channels_last import Layout
 from .fast_kernels import Kernels
 from .functions import FunctionModule
+from .outputs import OUTPUTS, logits_of, tensor_of
+from .turns import turn
 
 PRECISIONS = ("fp32", "bf16")
-OUTPUTS = ("logits", "probabilities", "labels")
 _NO_GRADIENT = "the model gives no gradient: its output does not depend on its input through differentiable operations"
 
 
@@ -23,7 +24,10 @@ class Classifier:
 
     The normalisation is folded in, so an ε means pixels. A network is used as it stands, not copied: while a
     query runs it is in eval mode with its parameters out of the autograd graph (only the input's gradient is
-    wanted), and afterwards mode and `requires_grad` are as they were.
+    wanted), and afterwards mode and `requires_grad` are as they were. Threads take turns at a network.
+
+    Of a dict, a dataclass or a tuple the part called logits is taken, else out or scores, or the only part that can
+    be meant; where that is not certain, it is refused.
 
     A plain function (a prediction endpoint, an ONNX session) takes a float tensor on the CPU and returns a tensor or
     an array. It gives no gradients, so only attacks that need none run on it.
@@ -33,9 +37,11 @@ class Classifier:
         mean, std: one number or one per channel, in pixel units; the network sees `(x - mean) / std`.
         labels: K class names, in order.
         precision: of `gradient`; "bf16" takes it under autocast. `logits` is always full precision.
-        outputs: what `net` returns: "logits"; "probabilities", whose logarithms are taken for logits; "labels",
-            whole numbers [B], whose logits are 1 for the label and 0 for the others.
-        classes: K, needed with "labels" unless the names are given.
+        outputs: what `net` returns: "logits"; "probabilities", whose logarithms are taken for logits; "sigmoid",
+            a probability of each class by itself, whose log-odds are taken; "labels", whole numbers [B], whose
+            logits are 1 for the label and 0 for the others.
+        classes: K, needed with "labels" unless the names are given; with 2 a net may return a single number [B, 1],
+            the logit or the probability of the second class.
 
     Attributes:
         forwards, backwards: samples sent through the network, and back through it, so far.
@@ -83,6 +89,7 @@ class Classifier:
         self.backwards = 0
         self.listener: Callable[[], None] | None = None
         self._depth = 0
+        self._columns: int | None = None  # of the last answer
         self.layout = Layout(self.net)
         self._kernels = Kernels(self.net)
 
@@ -110,9 +117,11 @@ class Classifier:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Eval mode and no parameter in the graph inside, everything as it was afterwards; may be nested."""
-        if self._depth:
+        with turn(self.net), nullcontext() if self._depth else self._frozen():
             yield
-            return
+
+    @contextmanager
+    def _frozen(self) -> Iterator[None]:
         trained = [p for p in self.net.parameters() if p.requires_grad]
         # A frozen TorchScript module has no mode.
         modes = [(module, module.training) for module in self.net.modules() if hasattr(module, "training")]
@@ -140,11 +149,16 @@ class Classifier:
                     module.training = mode
 
     def logits(self, x: Tensor, *, draws: int = 1) -> Tensor:
-        """Full-precision logits [B, K] of x [B, C, H, W] in [0,1], without a graph; the mean of several draws."""
-        with self.frozen(), torch.no_grad():
+        """Full-precision logits [B, K] of x [B, C, H, W] in [0,1]; the mean of several draws.
+
+        Without a graph, unless x itself asks for a gradient: then a module around this model can be attacked.
+        """
+        with self.frozen(), torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
             out = self._answer(x)
             for _ in range(draws - 1):
                 out = out + self._answer(x)
+        if out.requires_grad:
+            out.register_hook(self._went_back)  # type: ignore[no-untyped-call]
         self._tell()
         return out / draws if draws > 1 else out
 
@@ -201,58 +215,49 @@ class Classifier:
             grads.append(torch.zeros_like(x) if grad is None else torch.nan_to_num_(grad.contiguous(), nan=0.0))
         return logits.detach(), value.detach(), grads[0] if value.dim() == 1 else torch.stack(grads, dim=1)
 
+    def raw(self, x: Tensor) -> Any:
+        """The network's own answer to x, whatever it is, without a graph."""
+        with self.frozen(), torch.no_grad():
+            return self._retried(self._ask, x, "fp32")
+
     def _answer(self, x: Tensor, precision: str = "fp32") -> Tensor:
+        logits: Tensor = self._retried(self._forward, x, precision)
+        return logits
+
+    def _retried(self, ask: Callable[[Tensor, str], Any], x: Tensor, precision: str) -> Any:
         try:
-            return self._forward(x, precision)
+            return ask(x, precision)
         except RuntimeError as error:
             if not self.layout.give_up(error):
                 raise
-            return self._forward(x.contiguous(), precision)
+            return ask(x.contiguous(), precision)
 
-    def _forward(self, x: Tensor, precision: str = "fp32") -> Tensor:
+    def _ask(self, x: Tensor, precision: str) -> Any:
         self.forwards += len(x)
         point = self._normalised(x)
         kernels = self._kernels if self._kernels.worth(x) else nullcontext()
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"), kernels:
-            out: Any = self.net(point)
-        if self.outputs != "logits":
-            out = self._as_logits(out, x)
-        if not isinstance(out, Tensor):
-            raise ValueError(
-                f"the model returned a {type(out).__name__}, not a tensor of logits: wrap it in a module that "
-                "returns the logits alone"
-            )
+            return self.net(point)
+
+    def _forward(self, x: Tensor, precision: str = "fp32") -> Tensor:
+        answer = tensor_of(self._ask(x, precision), len(x), self.classes)
+        # What has given two columns once does not mean two classes by one.
+        out = logits_of(answer, self.outputs, self.classes if self._columns in (None, 1) else None, x)
         if out.dim() != 2 or len(out) != len(x) or out.shape[1] < 2 or not out.is_floating_point():
+            single = tuple(out.shape) in ((len(x),), (len(x), 1)) and out.is_floating_point()
             raise ValueError(
                 f"the model returned {out.dtype} of shape {tuple(out.shape)} for {len(x)} pictures; "
                 f"logits of shape [{len(x)}, classes] are needed, with at least two classes"
+                + (", or classes=2 and outputs='logits' or 'probabilities' be said" if single else "")
             )
         if self.labels is not None and out.shape[1] != len(self.labels):
             raise ValueError(f"the model returned {out.shape[1]} classes, but {len(self.labels)} labels were given")
+        self._columns = answer.shape[1] if answer.dim() == 2 else 1
         # Of the pictures' dtype, whatever an endpoint answers in: what an attack computes is in one.
         logits: Tensor = out.to(torch.promote_types(x.dtype, torch.float32))
         if torch.isnan(logits).any():
             raise ValueError("the model returned NaN: its weights or its preprocessing are broken")
         return logits
-
-    def _as_logits(self, out: Any, x: Tensor) -> Any:
-        if not isinstance(out, Tensor):
-            return out
-        if self.outputs == "probabilities":
-            if out.is_floating_point() and (bool((out < -1e-4).any()) or bool((out.sum(-1) - 1).abs().gt(1e-2).any())):
-                raise ValueError(
-                    "the model returned numbers that are no probabilities: a row is negative or not 1 in all"
-                )
-            return out.clamp(min=torch.finfo(out.dtype).tiny).log() if out.is_floating_point() else out
-        if out.shape != x.shape[:1] or out.is_floating_point() or out.is_complex():
-            raise ValueError(
-                f"the model returned {out.dtype} of shape {tuple(out.shape)} for {len(x)} pictures; whole numbers of "
-                f"shape [{len(x)}], the labels, are needed"
-            )
-        known = self.classes or 0
-        if len(out) and not 0 <= int(out.min()) <= int(out.max()) < known:
-            raise ValueError(f"the model returned a label outside 0 to {known - 1}")
-        return torch.nn.functional.one_hot(out.long(), known).to(torch.promote_types(x.dtype, torch.float32))
 
     def _normalised(self, x: Tensor) -> Tensor:
         if self.mean is None and self.std is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from robustkit.attacks.core.validation import is_number
@@ -12,7 +13,9 @@ from robustkit.attacks.model.classifier import Classifier, as_classifier
 from robustkit.data.dataset import Data
 from robustkit.data.load import tensor_data
 from robustkit.errors import ConfigError, ModelError
+from robustkit.models.kinds.blame import reason_of
 from robustkit.models.load import LoadedModel, ModelSource, Preprocess
+from robustkit.models.trial import refused_one
 from robustkit.text import one_line
 
 _BATCH_FLOATS = 3_100_000  # input values per batch: 20 photographs of 224×224
@@ -38,13 +41,18 @@ def _fitted(model: Classifier, x: Tensor) -> LoadedModel:
     name = getattr(getattr(model.net, "function", None), "__name__", type(model.net).__name__)
     if model.dtype not in (None, x.dtype):
         raise ModelError(f"{name}: its weights are {model.dtype}, the pictures {x.dtype}: call .float() on the network")
+    one = x[:1].to(model.device)
     try:
-        classes = model.logits(x[:1].to(model.device)).shape[1]
-    except ValueError as error:
-        raise ModelError(f"{name}: {one_line(error)}") from None
+        classes = model.logits(one).shape[1]
     except Exception as error:  # whatever the network raises on an input of the wrong size
-        shape = "×".join(map(str, x.shape[1:]))
-        raise ModelError(f"{name} does not take pictures of {shape} ({one_line(error)})") from None
+        try:
+            model.logits(torch.cat([one, one]))
+        except Exception:  # two are refused as well
+            if isinstance(error, ValueError):
+                raise ModelError(f"{name}: {one_line(error)}") from None
+            shape = "×".join(map(str, x.shape[1:]))
+            raise ModelError(f"{name} does not take pictures of {shape} ({reason_of(error)})") from None
+        raise ModelError(refused_one(name, error)) from None
     source = ModelSource(
         model.net,
         title=name,

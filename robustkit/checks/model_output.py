@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from robustkit.attacks.model.outputs import tensor_of
 from robustkit.checks.check import Finding, NotApplicable, check
 from robustkit.checks.checked_model import BATCH_TOLERANCE, CheckedModel, relative_distance
 from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, PINTOR, TEST_TIME, TRAMER, cite
@@ -33,11 +34,11 @@ def training_mode(checked: CheckedModel) -> Finding:
     try:
         with torch.no_grad():
             reseed(checked.seed)
-            training = model.net(checked.x.clone())
+            training = tensor_of(model.net(checked.x.clone()), len(checked.x), model.classes)
             checked.state.restore()
             with model.frozen():
                 reseed(checked.seed)
-                frozen = model.net(checked.x.clone())
+                frozen = tensor_of(model.net(checked.x.clone()), len(checked.x), model.classes)
     finally:
         checked.state.restore()
     share = float(

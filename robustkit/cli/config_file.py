@@ -48,22 +48,19 @@ def read_config(context: click.Context, _: click.Parameter, path: str | None) ->
         name = key.replace("-", "_")
         if name in known:
             options[name] = _checked(f"--config {path}: {key}", name, value, known[name])
-        elif name in VALUES:  # no option, but in the file
-            context.meta[f"robustkit.{name}"] = _checked(f"--config {path}: {key}", name, value)
         else:
             raise ConfigError(f"--config {path}: there is no option {key!r}")
     context.default_map = options
     return path
 
 
-def _checked(where: str, name: str, value: Any, option: click.Parameter | None = None) -> Any:
+def _checked(where: str, name: str, value: Any, option: click.Parameter) -> Any:
     """The value as the option takes it; ConfigError, which names the place, if it is of another kind."""
     if name in VALUES:
         good, example = VALUES[name]
         if not good(value):
             raise ConfigError(f"{where} = {value!r}: write {example}")
         return value
-    assert option is not None  # every other key is an option
     if name == "fail_under" and isinstance(value, dict):
         value = [f"{eps}={floor}" for eps, floor in value.items()]
     if name == "eps" and isinstance(value, list):

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from robustkit.cli.config_file import VALUES, read_config
-from robustkit.cli.option_types import BatchSize, WholeNumber
+from robustkit.cli.config_file import read_config
+from robustkit.cli.option_types import BatchSize, WholeNumber, names_file, numbers
 from robustkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ class ModelOptions:
     std: Any
     size: Any
     labels: Any
+    outputs: str
+    output_name: str | None
+    drop_background: bool
     device: str
     precision: str
     prepare: bool
@@ -69,6 +72,9 @@ class ModelOptions:
             std=self.std,
             size=tuple(self.size) if isinstance(self.size, list) else self.size,
             labels=self.labels,
+            outputs=self.outputs,
+            output_name=self.output_name,
+            drop_background=self.drop_background,
             device=self.device,
             precision=self.precision,
             prepare=self.prepare,
@@ -102,8 +108,6 @@ def with_options(kind: type[_Options], declarations: Sequence[_Declaration]) -> 
         @functools.wraps(command)
         def run(context: click.Context, /, config: str | None, **values: Any) -> Any:
             sources = {name: context.get_parameter_source(name) for name in values}
-            for key in VALUES:  # those of the configuration file alone
-                values.setdefault(key, context.meta.get(f"robustkit.{key}"))
             return command(kind(sources=sources, **values))
 
         decorated: Callable[..., Any] = run
@@ -131,7 +135,44 @@ MODEL_NAME = click.option(
     "--model", default="efficientnet-lite0", show_default=True, help="Name or file; see robustkit models."
 )
 MODEL = [
-    click.option("--arch", help="Architecture of a state dict, such as resnet18."),
+    click.option("--arch", help="Architecture of a state dict, such as resnet18 or net.py:make."),
+    click.option(
+        "--mean",
+        type=click.UNPROCESSED,
+        callback=numbers(float, "0.5 or 0.485,0.456,0.406"),
+        metavar="X[,X,X]",
+        help="Of pixels in [0,1].",
+    ),
+    click.option(
+        "--std",
+        type=click.UNPROCESSED,
+        callback=numbers(float, "0.25 or 0.229,0.224,0.225"),
+        metavar="X[,X,X]",
+        help="The same.",
+    ),
+    click.option(
+        "--size",
+        type=click.UNPROCESSED,
+        callback=numbers(int, "224 or 32,48"),
+        metavar="N[,N]",
+        help="Input side, or height,width.",
+    ),
+    click.option(
+        "--labels",
+        type=click.UNPROCESSED,
+        callback=names_file,
+        metavar="FILE",
+        help="Class names, one a line, or a JSON list.",
+    ),
+    click.option(
+        "--outputs",
+        default="auto",
+        show_default=True,
+        metavar="KIND",
+        help="What the network returns: logits, probabilities, sigmoid, labels or auto.",
+    ),
+    click.option("--output-name", metavar="NAME", help="Of several outputs the one that holds the logits."),
+    click.option("--drop-background", is_flag=True, help="Leave out class 0 of 1,001, TensorFlow's background."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     click.option("--precision", default="auto", show_default=True, help="Of gradients: auto, fp32 or bf16."),
     click.option("--prepare/--no-prepare", default=True, show_default=True, help="Fold batch norm into convolutions."),
@@ -141,7 +182,7 @@ MODEL = [
         callback=read_config,
         is_eager=True,
         metavar="FILE",
-        help="TOML file of these options; also mean, std, size and labels of a model file.",
+        help="TOML file of these options.",
     ),
 ]
 DATA = click.option(

@@ -40,6 +40,7 @@ class Architecture:
         preprocess, mean, std: those that its own weights were trained with.
         labels: names of the classes of its own weights; None if it has none of its own.
         url: of its own weights; None if they come with a package or do not exist.
+        code: SHA-256 (hex) of the file that makes it, where that is the user's own.
     """
 
     name: str
@@ -50,10 +51,11 @@ class Architecture:
     std: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
     url: str | None = None
+    code: str | None = None
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture called "lenet5", "efficientnet-lite0", "resnet18" or "torchvision:resnet18".
+    """The architecture called "lenet5", "efficientnet-lite0", "resnet18", "torchvision:resnet18" or "net.py:make".
 
     Raises:
         ModelError: no such architecture, or one that does not classify images.
@@ -65,6 +67,10 @@ def architecture(name: str) -> Architecture:
 
         digits = Preprocess(size=(28, 28), channels=1)
         return Architecture(name, "LeNet-5", lambda classes, height, own: LeNet5(classes), digits)
+    from robustkit.models.kinds import user_code
+
+    if not name.startswith(PREFIX) and user_code.is_code(name):
+        return user_code.architecture(name)
     return _torchvision(name.removeprefix(PREFIX), name)
 
 

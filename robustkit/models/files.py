@@ -13,9 +13,11 @@ from robustkit.data.pictures import Preprocess
 from robustkit.errors import ConfigError, ModelError
 from robustkit.models.architectures import Architecture, architecture, renamed_keys
 from robustkit.models.checkpoints import count_classes, fill, read_pickle, read_state
+from robustkit.models.kinds.user_code import sized
+from robustkit.models.kinds.wrappers import cast
 from robustkit.models.onnx import read_onnx
 from robustkit.models.programs import Program, is_torchscript, read_exported, read_torchscript
-from robustkit.models.source import ModelSource, Request
+from robustkit.models.source import ModelSource, Request, weights_digest
 from robustkit.text import one_line
 
 
@@ -48,7 +50,11 @@ def weights(request: Request) -> ModelSource:
     known = architecture(request.arch)
     titled = replace(known, title=f"{file.name} ({known.name})")
     found = filled(titled, read_state(file), file, request.size, request.normalised)
-    return replace(found, channels=(known.preprocess.channels,))
+    if known.code is None:
+        return replace(found, channels=(known.preprocess.channels,))
+    digest = hashlib.sha256((known.code + weights_digest(found.net.state_dict())).encode()).hexdigest()
+    own = replace(found, net=cast(found.net), classes=None, digest=digest)
+    return sized(request.arch, own, request.size)
 
 
 def torchscript(request: Request) -> ModelSource:
@@ -110,6 +116,8 @@ def filled(
         default = len(known.labels) if known.labels else 10
         classes = count_classes(lambda count: known.make(count, height, normalised), state, default)
         net = known.make(classes, height, normalised)
+    except ModelError:  # of the user's own code, with its line
+        raise
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         raise ModelError(f"{known.name} cannot be built for {height} pixels ({one_line(error)}): change size") from None
     fill(net, state, file, known.name)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.model.classifier import PRECISIONS, Classifier
 from robustkit.data.pictures import Preprocess
-from robustkit.errors import ConfigError, ModelError
-from robustkit.models import speedup
+from robustkit.errors import ConfigError, ModelError, RobustkitError
+from robustkit.models import speedup, trial
 from robustkit.models.loaders import find_source
 from robustkit.models.names import model_names
 from robustkit.models.programs import Program
-from robustkit.models.source import ModelSource, Request
+from robustkit.models.source import ModelSource, Request, weights_digest
 from robustkit.models.speedup import Speedup
 from robustkit.text import one_line
 
@@ -58,7 +56,7 @@ class LoadedModel(Classifier):
         self.preprocess = source.preprocess
         self.num_classes = source.classes or 0
         self.parameters = sum(parameter.numel() for parameter in source.net.parameters())
-        self.digest = source.digest or _digest(source.net.state_dict())
+        self.digest = source.digest or weights_digest(source.net.state_dict())
         self.prepared = Speedup()
 
     def class_name(self, index: int) -> str:
@@ -115,6 +113,9 @@ def load_model(
     std: float | Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
     labels: Sequence[str] | None = None,
+    outputs: str = "auto",
+    output_name: str | None = None,
+    drop_background: bool = False,
     device: str = "auto",
     precision: str = "auto",
     prepare: bool = True,
@@ -124,14 +125,18 @@ def load_model(
     Args:
         name: one of `model_names()`. A file is a state dict (`.safetensors`, or a pickle of tensors alone),
             an exported program (`.pt2`) or TorchScript. The last two are programs: take them only from where
-            you would take code.
+            you would take code. "net.py:NAME" and "package.module:NAME" are code of yours, and run.
         arch: architecture of a state dict: "torchvision:resnet18", "resnet18", "lenet5",
-            "efficientnet-lite0". It is taken to be trained on that architecture's own preprocessing; say
-            otherwise with mean, std, size.
+            "efficientnet-lite0", "net.py:NAME" for a function or class of yours. It is taken to be trained on that
+            architecture's own preprocessing; say otherwise with mean, std, size.
         mean, std: normalisation in [0,1] pixels; one given without the other leaves the other out. By default
             the model's own; none for `.pt2` and TorchScript.
         size: input side in pixels, or (height, width).
         labels: class names, in order.
+        outputs: what it returns, see `Classifier`; "auto" tells by a try whether rows are probabilities (in [0,1], and
+            1 in all), of sigmoids (in [0,1]) or labels, and says so in the title.
+        output_name: of several outputs the name or place of the logits, where that is not certain.
+        drop_background: leave out class 0 of 1,001, the background of TensorFlow's networks.
         device: "auto" (CUDA if there is one), or torch's name of one.
         precision: of gradients: "fp32", "bf16", or "auto": whichever a short trial finds to be faster, so that two runs
             may differ; a gate that must not move by a single sample names it. Verdicts are in fp32.
@@ -144,71 +149,38 @@ def load_model(
     name = os.fspath(name)
     if precision not in ("auto", *PRECISIONS):
         raise ConfigError(f"precision is auto, fp32 or bf16, not {precision!r}")
+    labelled = labels is not None
+    wishes = trial.Wishes(outputs, output_name, drop_background, labelled)
     place = _device(device)
     source = find_source(Request(name, arch, _size(size), mean is None and std is None, place))
     if mean is not None or std is not None:
         source = replace(source, mean=mean, std=std)
     if labels is not None:
         source = replace(source, labels=tuple(labels))
-    if source.classes is not None and source.labels is not None and len(source.labels) != source.classes:
-        raise ModelError(
-            f"{name} has {source.classes} classes, but {len(source.labels)} labels were given: give one each"
-        )
     if not isinstance(source.net, Program):
         source.net.to(place).eval()
+    source = replace(source, digest=source.digest or weights_digest(source.net.state_dict()))
+    tried, verb = bool(source.channels), "returned" if source.channels and source.classes is None else "has"
     try:
-        model = LoadedModel(name, source, "fp32" if precision == "auto" else precision)
+        source, kind = trial.settle(name, source, wishes, place)
+        if source.classes is not None and source.labels is not None and len(source.labels) != source.classes:
+            raise ModelError(
+                f"{name} {verb} {source.classes} classes, but {len(source.labels)} labels were given: give one each"
+            )
+        model = LoadedModel(name, source, "fp32" if precision == "auto" else precision, kind)
+    except RobustkitError:
+        raise
     except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(one_line(error)) from None
-    if source.channels:
-        _try_out(model, source.channels, place)
     shape = (model.preprocess.channels, *model.preprocess.size)
+    if tried:
+        trial.check_rows(name, model, place, shape)
+        model.forwards = 0
     try:
         model.prepared = speedup.speed_up(model, shape, prepare, precision)
     except ValueError as error:
         raise ModelError(one_line(error)) from None
     return model
-
-
-def _try_out(model: LoadedModel, channels: tuple[int, ...], place: torch.device) -> None:
-    """Try two random pictures: finite logits, the same for a row whatever else is in the batch."""
-    height, width = model.preprocess.size
-    failure: Exception | None = None
-    for count in channels:
-        x = torch.rand(2, count, height, width, generator=torch.Generator().manual_seed(0)).to(place)
-        try:
-            logits = model.logits(x)
-            alone = torch.cat([model.logits(x[:1]), model.logits(x[1:])])
-        except ValueError as error:
-            raise ModelError(f"{model.name}: {one_line(error)}") from None
-        except Exception as error:  # whatever the network raises on an input of the wrong size
-            failure = failure or error
-            continue
-        if not torch.isfinite(logits).all():
-            raise ModelError(f"{model.name} returns infinite logits: its weights or its normalisation are broken")
-        if (logits - alone).abs().max() > 1e-2 * logits.abs().max().clamp_min(1e-3):
-            raise ModelError(
-                f"{model.name} gives a picture other logits in another batch, as in training: call .eval() "
-                "before you export it"
-            )
-        model.num_classes = logits.shape[1]
-        model.preprocess = replace(model.preprocess, channels=count)
-        model.forwards = 0
-        return
-    shape = f"{channels[0]}×{height}×{width}"
-    # TorchScript says what happened in the last line, after a traceback.
-    reason = (str(failure).strip() or type(failure).__name__).splitlines()[-1][:160]
-    remedy = "give its input size, such as size = 32 in the --config file"
-    raise ModelError(f"{model.name} does not take pictures of {shape} ({reason}): {remedy}")
-
-
-def _digest(state: dict[str, Tensor]) -> str:
-    total = hashlib.sha256()
-    for key in sorted(state):
-        value = state[key].detach().cpu().contiguous()
-        total.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
-    return total.hexdigest()
 
 
 def _device(name: str) -> torch.device:

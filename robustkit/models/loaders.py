@@ -5,6 +5,7 @@ from __future__ import annotations
 from robustkit.errors import ConfigError, ModelError
 from robustkit.models import files
 from robustkit.models.built_in import LENETS, efficientnet_lite0, lenet, torchvision
+from robustkit.models.kinds import user_code
 from robustkit.models.names import MODELS
 from robustkit.models.source import Loader, ModelSource, Request
 from robustkit.text import suggestion
@@ -36,7 +37,11 @@ def find_source(request: Request) -> ModelSource:
         if request.arch is not None:
             raise ConfigError(f"{name} has its own architecture: leave out --arch, or give a file of weights")
         return loader(request)
+    if user_code.is_code(name):
+        return user_code.load(request)
     suffix = request.file.suffix.lower()
+    if suffix == ".py":
+        raise ModelError(f"{name} is code: say what in it makes the network, such as {name}:model")
     if not name or (not request.file.exists() and suffix not in SUFFIXES):
         known = [each for each, _ in MODELS if each.islower()]
         what = f"models of {prefix!r} are not known" if colon else f"there is no model called {name!r}"

@@ -15,6 +15,11 @@ MODELS = (
         "any torchvision classifier with its own weights: torchvision:resnet50, torchvision:vgg16",
     ),
     (
+        "FILE.py:NAME",
+        "code of yours, which is run: a torch.nn.Module, a Classifier, or a function "
+        "that returns one; also package.module:NAME",
+    ),
+    (
         "FILE",
         "a state dict (.safetensors, .pth, .pt, with --arch), an exported program (.pt2), TorchScript, or ONNX "
         "(.onnx, for attacks without gradients)",

@@ -8,7 +8,7 @@ import logging
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class Program(nn.Module):
         program: the loaded module.
         size, channels: of its input where the file says; None where it does not.
         batch: the only batch size it is given; None if it takes any.
+        dtype: of its input; None for that of the pictures.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Program(nn.Module):
         size: tuple[int, int] | None = None,
         channels: int | None = None,
         batch: int | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.program = program
@@ -81,9 +83,11 @@ class Program(nn.Module):
         self.size = size
         self.channels = channels
         self.batch = batch
+        self.dtype = dtype
 
     def forward(self, x: Tensor) -> Any:
         """[B, C, H, W] -> logits [B, K], in chunks of the fixed batch size, the last filled with zeros."""
+        x = x if self.dtype is None else x.to(self.dtype)
         if self.batch is None or len(x) == self.batch:
             return self.program(x)
         outs = []
@@ -117,10 +121,14 @@ def read_torchscript(file: Path, place: torch.device) -> Program:
             script = torch.jit.load(str(file), map_location=place).eval()  # type: ignore[no-untyped-call]
     except Exception as error:  # TorchScript raises its own kinds
         raise ModelError(f"{file} cannot be read as TorchScript ({one_line(error)}): save it again") from None
+    wanted = [each.name for each in script.forward.schema.arguments[1:] if not each.has_default_value()]
+    if len(wanted) != 1:
+        raise ModelError(f"{file} takes {len(wanted)} inputs: {', '.join(wanted)}; one of [B, C, H, W] is needed")
     state = script.state_dict()
     check_finite(state, str(file))
     kernel = next((value for value in state.values() if value.dim() == 4), None)
-    return Program(script, channels=None if kernel is None else kernel.shape[1])
+    dtype = next((value.dtype for value in state.values() if value.is_floating_point()), None)
+    return Program(script, channels=None if kernel is None else kernel.shape[1], dtype=dtype)
 
 
 def read_exported(file: Path, place: torch.device) -> Program:
@@ -142,9 +150,8 @@ def read_exported(file: Path, place: torch.device) -> Program:
 
             program = move_to_device_pass(program, place)
         names = program.graph_signature.user_inputs
-        shapes = [
-            node.meta["val"].shape for node in program.graph.nodes if node.op == "placeholder" and node.name in names
-        ]
+        values = [node.meta["val"] for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+        shapes, dtypes = [tuple(value.shape) for value in values], [value.dtype for value in values]
         module = program.module()
         bounds = {str(symbol): limits for symbol, limits in program.range_constraints.items()}
     except Exception as error:  # many kinds, depending on what is damaged
@@ -153,8 +160,11 @@ def read_exported(file: Path, place: torch.device) -> Program:
         logger.setLevel(before)
     if len(shapes) != 1 or len(shapes[0]) != 4:
         raise ModelError(
-            f"{file} takes {len(shapes)} inputs {[tuple(s) for s in shapes]}: one of [B, C, H, W] is needed"
+            f"{file} takes {len(shapes)} input{'s' * (len(shapes) != 1)}: {', '.join(map(_sides, shapes))}; "
+            "one of [B, C, H, W] is needed"
         )
+    if not dtypes[0].is_floating_point:
+        raise ModelError(f"{file} takes {dtypes[0]} pictures: export it from floating numbers in [0,1]")
     check_finite(module.state_dict(), str(file))
     batch, channels, height, width = (side if isinstance(side, int) else None for side in shapes[0])
     size = (height, width) if height and width else None
@@ -163,7 +173,11 @@ def read_exported(file: Path, place: torch.device) -> Program:
         # Bounds that a batch of any size would cross: all are given in the one size that is sure to be allowed.
         low, high = float(limits.lower), float(limits.upper)
         batch = int(high) if high < 1e6 else int(low) if low > 2 else None
-    return Program(module, size, channels, batch)
+    return Program(module, size, channels, batch, dtypes[0])
+
+
+def _sides(shape: Sequence[Any]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
 
 
 def _check_archive(file: Path) -> None:

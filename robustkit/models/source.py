@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robustkit.data.pictures import Preprocess
 
@@ -49,6 +50,7 @@ class ModelSource:
         digest: SHA-256 (hex) of the file that it is from; None stands for that of the weights.
         channels: numbers of channels to try the network with, in order, until one fits; empty where there is nothing
             to find out.
+        outputs: what the network returns, see Classifier; None where a try must tell.
     """
 
     net: nn.Module
@@ -60,6 +62,17 @@ class ModelSource:
     classes: int | None = None
     digest: str | None = None
     channels: tuple[int, ...] = ()
+    outputs: str | None = None
 
 
 Loader = Callable[[Request], ModelSource]
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) over names, types, shapes and values of weights."""
+    total = hashlib.sha256()
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        total.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return total.hexdigest()

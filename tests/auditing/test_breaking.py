@@ -62,7 +62,7 @@ def test_a_model_that_breaks_down_later_leaves_what_was_finished(
     assert "incomplete" in page.lower()
 
 
-@pytest.mark.parametrize("fail", [lambda out: out * math.nan, lambda out: (out,), raises(RuntimeError("boom"))])
+@pytest.mark.parametrize("fail", [lambda out: out * math.nan, lambda out: (out, out), raises(RuntimeError("boom"))])
 def test_a_model_that_answers_nothing_leaves_no_record(fail: Callable[[Tensor], Tensor]) -> None:
     given = plane(ROWS)
     for after in (0, 1):  # while the classes are counted, and on the first batch

@@ -1,0 +1,1 @@
+"""Kinds of models that come from outside, a file each."""
