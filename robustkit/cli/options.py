@@ -46,6 +46,7 @@ class ModelOptions:
     device: str
     precision: str
     prepare: bool
+    weights: str
     seed: int
     sources: Mapping[str, ParameterSource | None]
 
@@ -72,6 +73,7 @@ class ModelOptions:
             device=self.device,
             precision=self.precision,
             prepare=self.prepare,
+            weights=self.weights,
         )
 
     def load_data(self, name: str | None) -> Data:
@@ -135,6 +137,12 @@ MODEL = [
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     click.option("--precision", default="auto", show_default=True, help="Of gradients: auto, fp32 or bf16."),
     click.option("--prepare/--no-prepare", default=True, show_default=True, help="Fold batch norm into convolutions."),
+    click.option(
+        "--weights",
+        default="auto",
+        show_default=True,
+        help="Of a checkpoint with averages: raw, ema, or auto: ema where there are some.",
+    ),
     click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="Of all random draws."),
     click.option(
         "--config",

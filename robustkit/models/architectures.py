@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robustkit.data.class_names import imagenet_labels
 from robustkit.data.pictures import Preprocess
 from robustkit.errors import ModelError
+from robustkit.models.kinds.torchvision_versions import choose_version
 from robustkit.text import one_line, suggestion
 
 PREFIX = "torchvision:"
@@ -40,6 +41,7 @@ class Architecture:
         preprocess, mean, std: those that its own weights were trained with.
         labels: names of the classes of its own weights; None if it has none of its own.
         url: of its own weights; None if they come with a package or do not exist.
+        notes: what a report says of the choice of its preprocessing.
     """
 
     name: str
@@ -50,13 +52,19 @@ class Architecture:
     std: tuple[float, ...] | None = None
     labels: tuple[str, ...] | None = None
     url: str | None = None
+    notes: tuple[str, ...] = ()
 
 
-def architecture(name: str) -> Architecture:
-    """The architecture called "lenet5", "efficientnet-lite0", "resnet18" or "torchvision:resnet18".
+def architecture(name: str, file_name: str = "") -> Architecture:
+    """The architecture called "lenet5", "efficientnet-lite0", "resnet18" or "torchvision:resnet18@IMAGENET1K_V1".
+
+    Args:
+        name: of the architecture, of torchvision's with the version of its weights where one is meant.
+        file_name: of the weights that are laid into it; torchvision's own tell their version.
 
     Raises:
-        ModelError: no such architecture, or one that does not classify images.
+        ModelError: no such architecture or version, or one that does not classify images.
+        ConfigError: another version than the file's.
     """
     if name == "efficientnet-lite0":
         return _efficientnet_lite0()
@@ -65,7 +73,7 @@ def architecture(name: str) -> Architecture:
 
         digits = Preprocess(size=(28, 28), channels=1)
         return Architecture(name, "LeNet-5", lambda classes, height, own: LeNet5(classes), digits)
-    return _torchvision(name.removeprefix(PREFIX), name)
+    return _torchvision(name, file_name)
 
 
 def _efficientnet_lite0() -> Architecture:
@@ -87,9 +95,10 @@ def _efficientnet_lite0() -> Architecture:
     )
 
 
-def _torchvision(short: str, asked: str) -> Architecture:
+def _torchvision(asked: str, file_name: str) -> Architecture:
     from torchvision import models
 
+    short, _, version = asked.removeprefix(PREFIX).partition("@")
     known = models.list_models(module=models)
     if short not in known:
         if short in models.list_models():
@@ -101,7 +110,7 @@ def _torchvision(short: str, asked: str) -> Architecture:
             f"torchvision has no classifier called {short!r}{suggestion(short, [*known, *own])}; "
             f"it has {len(known)}, such as resnet50, vgg16 and alexnet"
         )
-    weights = models.get_model_weights(short).DEFAULT
+    weights, notes = choose_version(short, version, file_name)
     preset = weights.transforms()
     (crop,), (resize,) = preset.crop_size, preset.resize_size
 
@@ -123,6 +132,7 @@ def _torchvision(short: str, asked: str) -> Architecture:
         std=tuple(preset.std),
         labels=tuple(weights.meta["categories"]),
         url=weights.url,
+        notes=notes,
     )
 
 

@@ -11,6 +11,8 @@ from torch import nn
 
 from robustkit.data.pictures import Preprocess
 
+WEIGHTS = ("auto", "raw", "ema")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -22,6 +24,7 @@ class Request:
         size: (height, width) of the input, in pixels; None leaves the choice to the loader.
         normalised: the network is trained on its architecture's own normalisation; False where another was given.
         device: of the network.
+        weights: of a checkpoint with averaged weights beside the raw ones: "auto", "raw" or "ema".
     """
 
     name: str
@@ -29,6 +32,7 @@ class Request:
     size: tuple[int, int] | None
     normalised: bool
     device: torch.device
+    weights: str = "auto"
 
     @property
     def file(self) -> Path:
@@ -49,6 +53,7 @@ class ModelSource:
         digest: SHA-256 (hex) of the file that it is from; None stands for that of the weights.
         channels: numbers of channels to try the network with, in order, until one fits; empty where there is nothing
             to find out.
+        notes: for a report: how it was read.
     """
 
     net: nn.Module
@@ -60,6 +65,7 @@ class ModelSource:
     classes: int | None = None
     digest: str | None = None
     channels: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 Loader = Callable[[Request], ModelSource]
