@@ -63,7 +63,7 @@ class ModelOptions:
         from robustkit.models.memory import keep_freed
 
         keep_freed()
-        return load_model(
+        model = load_model(
             self.model,
             arch=self.arch,
             mean=self.mean,
@@ -75,6 +75,9 @@ class ModelOptions:
             prepare=self.prepare,
             weights=self.weights,
         )
+        for note in model.prepared.notes:  # before the work begins: it may not be what was meant
+            click.echo(f"{self.model}: {note}", err=True)
+        return model
 
     def load_data(self, name: str | None) -> Data:
         """The data called so; without a name the samples that go with the model."""

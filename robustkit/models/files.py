@@ -152,10 +152,11 @@ def _own_normalisation(found: Network, known: Architecture, file: Path, normalis
             f"{file} holds its own normaliser ({own.keys[0]}, {own.keys[1]}), and a mean or std is given besides: "
             "leave out mean and std, or both would be applied"
         )
-    if found.hidden and (normalised or own is not None):
+    if found.hidden and normalised:
+        remedy = "save the network's own state_dict, and " if own is not None else ""
         raise ConfigError(
             f"{file}: before the network ({found.prefix}) comes a part without weights ({found.hidden}), perhaps a "
-            "normaliser: give its mean and std (0 and 1 if it is none)"
+            f"normaliser: {remedy}give its mean and std (0 and 1 if it is none)"
         )
     if own is None:
         return normalised

@@ -122,10 +122,7 @@ def find_network(content: Mapping[str, Any], wanted: Wanted, file: Path, weights
     fits = [fit for path, whole in states for fit in _fits(path, whole, wanted, "averaging_state" in content)]
     most = max(_count(fit, wanted) for fit in fits)
     if most < len(wanted.needed):
-        closest = [fit for fit in fits if _count(fit, wanted) == most]
-        best = min(closest, key=lambda fit: (len(fit.prefix), len(fit.path)))
-        outside = {key: value for key, value in best.whole.items() if not key.startswith(best.prefix)}
-        return Network({**best.state, **outside}, best.prefix)
+        return _closest(fits, most, wanted)
     complete = [fit for fit in fits if _count(fit, wanted) == most]
     unread = _unread_averages(content, complete)
     chosen, notes = _chosen(complete, unread, weights, file, wanted)
@@ -137,13 +134,14 @@ def find_network(content: Mapping[str, Any], wanted: Wanted, file: Path, weights
     if normaliser is not None:
         around = {key: value for key, value in around.items() if key not in normaliser.keys}
         notes.append(str(normaliser))
-    averages = [key for key in around if _is_average(key.split(".")) and not _counts(key)]
+    counters = [key for key, value in around.items() if _counts(key, value)]
+    averages = [key for key in around if _is_average(key.split(".")) and key not in counters]
     if averages and weights != "raw":
         raise ModelError(_not_laid(file, averages, wanted))
     losses = [key for key in around if any(_LOSS.fullmatch(part) for part in key.split("."))]
     if beside := [*losses, *averages]:
         notes.append(f"no part of the network and left out: {some(beside)}")
-    accounted = {*(normaliser.keys if normaliser else ()), *beside, *(key for key in around if _counts(key))}
+    accounted = {*(normaliser.keys if normaliser else ()), *beside, *counters}
     state |= {key: value for key, value in rest.items() if key not in accounted}
     hidden = hidden_part(chosen.prefix, chosen.whole)
     return Network(state, chosen.prefix, normaliser, hidden, chosen.averaged, tuple(notes))
@@ -188,8 +186,19 @@ def _count(fit: _Fit, wanted: Wanted) -> int:
     return len(wanted.needed & fit.state.keys())
 
 
-def _counts(key: str) -> bool:
-    return key.rpartition(".")[2] in _COUNTERS
+def _counts(key: str, value: Tensor) -> bool:
+    return value.numel() == 1 and key.rpartition(".")[2] in _COUNTERS
+
+
+def _closest(fits: Sequence[_Fit], most: int, wanted: Wanted) -> Network:
+    """What comes closest; of another architecture the largest state dict as it is."""
+    if 2 * most > len(wanted.needed):
+        closest = [fit for fit in fits if _count(fit, wanted) == most]
+        best = min(closest, key=lambda fit: (len(fit.prefix), len(fit.path)))
+    else:
+        best = max((fit for fit in fits if not fit.prefix), key=lambda fit: len(fit.state))
+    outside = {key: value for key, value in best.whole.items() if not key.startswith(best.prefix)}
+    return Network({**best.state, **outside}, best.prefix)
 
 
 def _is_average(parts: Iterable[str]) -> bool:
@@ -230,6 +239,8 @@ def _chosen(
     if not fits:
         what, others = ("averaged", "raw") if kind == "ema" else ("raw", "averaged")
         raise ConfigError(f"{file} holds {others} weights of {wanted.name} and no {what} ones: leave out --weights")
+    # A network of few layers may also fit a part of itself: what leaves nothing over is meant.
+    fits = [fit for fit in fits if not _rest(fit, [], wanted)] or fits
     chosen = min(fits, key=lambda fit: (len(fit.prefix), len(fit.path)))
     rivals = [fit for fit in fits if fit is not chosen and not _same(fit, chosen, wanted)]
     if rivals:
