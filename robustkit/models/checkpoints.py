@@ -7,6 +7,7 @@ import pickle
 import pickletools
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,6 +62,11 @@ def read_pickle(file: Path | io.BytesIO, name: str = "", remedy: str = "save or 
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise nearly anything
         wanted = _wants(file, error)
+        if wanted is None and "Unsupported operand" in str(error) and zipfile.is_zipfile(file):
+            raise ModelError(
+                f"{name} is pickled in another protocol than torch.save's own, which only code could read: save it "
+                "without pickle_protocol, or as safetensors"
+            ) from None
         if wanted is None:
             reason = f" ({one_line(error)})" if isinstance(error, RuntimeError) else ""
             raise ModelError(f"{name} is no file that torch.save wrote, or is damaged{reason}: {remedy}") from None

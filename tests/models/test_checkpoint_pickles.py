@@ -108,31 +108,20 @@ def test_weights_are_chosen_and_said_on_the_command_line(cli: Cli) -> None:
         choice: cli("doctor", "both.pth", "mnist-samples", *options, *(("--weights", choice) if choice else ())).stderr
         for choice in ("", "raw", "ema")
     }
-    assert (
-        said[""]
-        == said["ema"]
-        == ("both.pth: averaged weights (EMA or SWA) from model_ema; --weights raw takes those from model\n")
-    )
+    averaged = "both.pth: averaged weights (EMA or SWA) from model_ema; --weights raw takes those from model\n"
+    assert (said[""], said["ema"]) == (averaged, averaged)
     assert said["raw"] == "both.pth: raw weights from model, the averaged ones (model_ema) left out\n"
     done = cli("doctor", "both.pth", "mnist-samples", *options, "--weights", "none")
     assert (done.status, len(done.stderr.strip().splitlines())) == (2, 1)
-    audited = cli(
-        "audit",
-        "--model",
-        "both.pth",
-        "--data",
-        "mnist-samples",
-        *options,
-        "--attack",
-        "fgsm",
-        "--eps",
-        "0.1",
-        "--weights",
-        "raw",
-        "--out",
-        "report",
-    )
+    attack = ["--attack", "fgsm", "--eps", "0.1", "--out", "report", "--weights", "raw"]
+    audited = cli(*["audit", "--model", "both.pth", "--data", "mnist-samples", *options, *attack])
     assert audited.status == 0, audited
     report = cli.folder / "report"
     for file in ("report.json", "index.html"):
         assert "raw weights from model, the averaged ones (model_ema) left out" in (report / file).read_text("utf-8")
+
+
+def test_another_protocol_is_named(tmp_path: Path, refuses: Refuses) -> None:
+    torch.save(LeNet5().state_dict(), tmp_path / "net.pth", pickle_protocol=4)
+    with refuses(ModelError, "another protocol than torch.save's own.*without pickle_protocol"):
+        load_model(tmp_path / "net.pth", arch="lenet5")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,12 @@ class Wanted:
     rename: Callable[[dict[str, Tensor]], dict[str, Tensor]]
     channels: int
 
-    @property
+    @cached_property
     def needed(self) -> frozenset[str]:
         """Batch norm counts its batches only to train on; files older than the counter are whole without it."""
         return frozenset(key for key in self.keys if not key.endswith("num_batches_tracked"))
 
-    @property
+    @cached_property
     def tops(self) -> frozenset[str]:
         """First parts of the keys, such as "conv1"."""
         return frozenset(key.partition(".")[0] for key in self.keys)
