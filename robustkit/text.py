@@ -17,3 +17,10 @@ def one_line(error: BaseException) -> str:
     """The first line of an error's message, short enough for one line of a report."""
     text = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
     return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def some(items: Iterable[str]) -> str:
+    """The first three and how many there are."""
+    listed = list(items)
+    more = f", ... ({len(listed)} in all)" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more

@@ -49,6 +49,7 @@ class ModelOptions:
     device: str
     precision: str
     prepare: bool
+    weights: str
     seed: int
     sources: Mapping[str, ParameterSource | None]
 
@@ -65,7 +66,7 @@ class ModelOptions:
         from robustkit.models.memory import keep_freed
 
         keep_freed()
-        return load_model(
+        model = load_model(
             self.model,
             arch=self.arch,
             mean=self.mean,
@@ -78,7 +79,11 @@ class ModelOptions:
             device=self.device,
             precision=self.precision,
             prepare=self.prepare,
+            weights=self.weights,
         )
+        for note in model.prepared.notes:  # before the work begins: it may not be what was meant
+            click.echo(f"{self.model}: {note}", err=True)
+        return model
 
     def load_data(self, name: str | None) -> Data:
         """The data called so; without a name the samples that go with the model."""
@@ -176,6 +181,12 @@ MODEL = [
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     click.option("--precision", default="auto", show_default=True, help="Of gradients: auto, fp32 or bf16."),
     click.option("--prepare/--no-prepare", default=True, show_default=True, help="Fold batch norm into convolutions."),
+    click.option(
+        "--weights",
+        default="auto",
+        show_default=True,
+        help="Of a checkpoint with averages: raw, ema, or auto: ema where there are some.",
+    ),
     click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="Of all random draws."),
     click.option(
         "--config",

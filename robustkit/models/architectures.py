@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robustkit.data.class_names import imagenet_labels
 from robustkit.data.pictures import Preprocess
 from robustkit.errors import ModelError
+from robustkit.models.kinds.torchvision_versions import choose_version
 from robustkit.text import one_line, suggestion
 
 PREFIX = "torchvision:"
@@ -41,6 +42,7 @@ class Architecture:
         labels: names of the classes of its own weights; None if it has none of its own.
         url: of its own weights; None if they come with a package or do not exist.
         code: SHA-256 (hex) of the file that makes it, where that is the user's own.
+        notes: what a report says of the choice of its preprocessing.
     """
 
     name: str
@@ -52,13 +54,19 @@ class Architecture:
     labels: tuple[str, ...] | None = None
     url: str | None = None
     code: str | None = None
+    notes: tuple[str, ...] = ()
 
 
-def architecture(name: str) -> Architecture:
-    """The architecture called "lenet5", "efficientnet-lite0", "resnet18", "torchvision:resnet18" or "net.py:make".
+def architecture(name: str, file_name: str = "") -> Architecture:
+    """The architecture called "lenet5", "resnet18", "torchvision:resnet18@IMAGENET1K_V1" or "net.py:make".
+
+    Args:
+        name: of the architecture, of torchvision's with the version of its weights where one is meant.
+        file_name: of the weights that are laid into it; torchvision's own tell their version.
 
     Raises:
-        ModelError: no such architecture, or one that does not classify images.
+        ModelError: no such architecture or version, or one that does not classify images.
+        ConfigError: another version than the file's.
     """
     if name == "efficientnet-lite0":
         return _efficientnet_lite0()
@@ -71,7 +79,7 @@ def architecture(name: str) -> Architecture:
 
     if not name.startswith(PREFIX) and user_code.is_code(name):
         return user_code.architecture(name)
-    return _torchvision(name.removeprefix(PREFIX), name)
+    return _torchvision(name, file_name)
 
 
 def _efficientnet_lite0() -> Architecture:
@@ -93,9 +101,10 @@ def _efficientnet_lite0() -> Architecture:
     )
 
 
-def _torchvision(short: str, asked: str) -> Architecture:
+def _torchvision(asked: str, file_name: str) -> Architecture:
     from torchvision import models
 
+    short, _, version = asked.removeprefix(PREFIX).partition("@")
     known = models.list_models(module=models)
     if short not in known:
         if short in models.list_models():
@@ -107,7 +116,7 @@ def _torchvision(short: str, asked: str) -> Architecture:
             f"torchvision has no classifier called {short!r}{suggestion(short, [*known, *own])}; "
             f"it has {len(known)}, such as resnet50, vgg16 and alexnet"
         )
-    weights = models.get_model_weights(short).DEFAULT
+    weights, notes = choose_version(short, version, file_name)
     preset = weights.transforms()
     (crop,), (resize,) = preset.crop_size, preset.resize_size
 
@@ -129,6 +138,7 @@ def _torchvision(short: str, asked: str) -> Architecture:
         std=tuple(preset.std),
         labels=tuple(weights.meta["categories"]),
         url=weights.url,
+        notes=notes,
     )
 
 

@@ -7,8 +7,9 @@ import pickle
 import pickletools
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.errors import ModelError
-from robustkit.text import one_line
+from robustkit.models.kinds.stand_ins import ALLOWED, Anything
+from robustkit.text import one_line, some
 
-# Keys under which training scripts wrap a state dict, and prefixes that wrappers put before every key.
-_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "weights")
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 # A number of classes that no layer has by chance: where it turns up, the classes are counted.
 _PROBE = 1237
 
 
-def read_state(file: Path, remedy: str = "save or copy it again") -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file or a pickled state dict, unwrapped.
+def read_state(file: Path, remedy: str = "save or copy it again") -> Mapping[str, Any]:
+    """What a `.safetensors` file or a pickle holds: a state dict, or mappings in which one lies.
 
     Raises:
         ModelError: unreadable, no state dict inside, or a pickle that would run code.
@@ -36,25 +35,38 @@ def read_state(file: Path, remedy: str = "save or copy it again") -> dict[str, T
         from safetensors.torch import load_file
 
         try:
-            return _unwrapped(load_file(file), file)
+            return load_file(file)
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{file} is no whole safetensors file ({one_line(error)}): {remedy}") from None
-    return _unwrapped(read_pickle(file, remedy=remedy), file)
+    content = read_pickle(file, remedy=remedy)
+    if not isinstance(content, Mapping):
+        what = "an object" if isinstance(content, Anything) else f"a {type(content).__name__}"
+        raise ModelError(f"{file} holds {what}, not a state dict: save model.state_dict()")
+    return content
 
 
 def read_pickle(file: Path | io.BytesIO, name: str = "", remedy: str = "save or copy it again") -> Any:
-    """Read what `torch.save` wrote, with `weights_only=True`.
+    """Read what `torch.save` wrote, with `weights_only=True`; what is no tensor comes back as a stand-in.
 
     Raises:
         ModelError: cut short or not torch's, or a pickle that needs more than tensors.
     """
     name = name or str(file)
     try:
-        with warnings.catch_warnings():  # of pickle protocols: what comes of them is said below
+        with (
+            torch.serialization.safe_globals(ALLOWED),
+            warnings.catch_warnings(),
+        ):
+            # Of pickle protocols: what comes of them is said below.
             warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise nearly anything
         wanted = _wants(file, error)
+        if wanted is None and "Unsupported operand" in str(error) and zipfile.is_zipfile(file):
+            raise ModelError(
+                f"{name} is pickled in another protocol than torch.save's own, which only code could read: save it "
+                "without pickle_protocol, or as safetensors"
+            ) from None
         if wanted is None:
             reason = f" ({one_line(error)})" if isinstance(error, RuntimeError) else ""
             raise ModelError(f"{name} is no file that torch.save wrote, or is damaged{reason}: {remedy}") from None
@@ -88,32 +100,18 @@ def _wants(file: Path | io.BytesIO, error: Exception) -> str | None:
     return None
 
 
-def _unwrapped(content: Any, file: Path) -> dict[str, Tensor]:
-    for _ in range(3):
-        if not isinstance(content, Mapping):
-            break
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
-    if not isinstance(content, Mapping):
-        raise ModelError(f"{file} holds a {type(content).__name__}, not a state dict: save model.state_dict()")
-    state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    if not state:
-        raise ModelError(f"{file} holds no tensors: save model.state_dict()")
-    while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in state)), None):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state
-
-
-def count_classes(make: Callable[[int], nn.Module], state: Mapping[str, Tensor], default: int) -> int:
-    """Outputs of the network the state dict was saved from: rows of its last layer."""
+def key_shapes(make: Callable[[int], nn.Module]) -> dict[str, torch.Size]:
+    """Shapes of a network's weights by their keys; the rows of its last layer are as many as no layer has by chance."""
     try:
         with torch.device("meta"):
             net = make(_PROBE)
     except NotImplementedError:  # RegNet computes with tensors while it is built
         net = make(_PROBE)
-    shapes = {key: tensor.shape for key, tensor in net.state_dict().items()}
+    return {key: tensor.shape for key, tensor in net.state_dict().items()}
+
+
+def count_classes(shapes: Mapping[str, torch.Size], state: Mapping[str, Tensor], default: int) -> int:
+    """Outputs of the network the state dict was saved from: rows of its last layer."""
     heads = [key for key, shape in shapes.items() if len(shape) > 1 and shape[0] == _PROBE]
     found = [len(state[key]) for key in heads if key in state and state[key].dim()]
     return found[-1] if found else default
@@ -129,7 +127,7 @@ def fill(net: nn.Module, state: Mapping[str, Tensor], file: Path, arch: str) -> 
     # Batch norm counts its batches only to train on; files older than the counter are whole without it.
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in state if key not in wanted]
-    faults = [f"{text}: {_some(keys)}" for text, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
+    faults = [f"{text}: {some(keys)}" for text, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
     if faults:
         raise ModelError(f"{file} does not fit {arch}, {'; '.join(faults)}: give the architecture it was saved from")
     shapes = [
@@ -138,7 +136,14 @@ def fill(net: nn.Module, state: Mapping[str, Tensor], file: Path, arch: str) -> 
         if key in state and state[key].shape != tensor.shape
     ]
     if shapes:
-        raise ModelError(f"{file} does not fit {arch}, other shapes: {_some(shapes)}: give the architecture it is from")
+        raise ModelError(f"{file} does not fit {arch}, other shapes: {some(shapes)}: give the architecture it is from")
+    whole_numbers = [
+        f"{key} is {str(state[key].dtype).removeprefix('torch.')}"
+        for key, tensor in wanted.items()
+        if key in state and tensor.is_floating_point() and not state[key].is_floating_point()
+    ]
+    if whole_numbers:
+        raise ModelError(f"{file} holds quantised weights ({some(whole_numbers)}): save plain fp32 weights")
     check_finite(state, str(file))
     # Some networks (MNASNet) ask for the version of their layout: the keys fit, so it is today's.
     filled = OrderedDict(state)
@@ -159,11 +164,4 @@ def check_finite(state: Mapping[str, Tensor], name: str) -> None:
         key for key, value in state.items() if value.is_floating_point() and not torch.isfinite(value.float()).all()
     ]
     if broken:
-        raise ModelError(f"{name} has NaN or infinite weights in {_some(broken)}: take an earlier checkpoint")
-
-
-def _some(items: Iterable[str]) -> str:
-    """The first three and how many there are."""
-    listed = list(items)
-    more = f", ... ({len(listed)} in all)" if len(listed) > 3 else ""
-    return ", ".join(listed[:3]) + more
+        raise ModelError(f"{name} has NaN or infinite weights in {some(broken)}: take an earlier checkpoint")

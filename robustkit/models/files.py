@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import numpy as np
 
 from robustkit.data.pictures import Preprocess
 from robustkit.errors import ConfigError, ModelError
 from robustkit.models.architectures import Architecture, architecture, renamed_keys
-from robustkit.models.checkpoints import count_classes, fill, read_pickle, read_state
+from robustkit.models.checkpoints import count_classes, fill, key_shapes, read_pickle, read_state
 from robustkit.models.kinds.user_code import sized
+from robustkit.models.kinds.wrapped import Network, Wanted, find_network
 from robustkit.models.kinds.wrappers import cast
 from robustkit.models.onnx import read_onnx
 from robustkit.models.programs import Program, is_torchscript, read_exported, read_torchscript
@@ -47,9 +50,10 @@ def weights(request: Request) -> ModelSource:
         if file.suffix.lower() != ".safetensors":
             read_pickle(file)
         raise ModelError(f"{file} holds weights alone: say their architecture, such as --arch torchvision:resnet18")
-    known = architecture(request.arch)
+    known = architecture(request.arch, file.name)
     titled = replace(known, title=f"{file.name} ({known.name})")
-    found = filled(titled, read_state(file), file, request.size, request.normalised)
+    state = read_state(file)
+    found = filled(titled, state, file, request.size, normalised=request.normalised, weights=request.weights)
     if known.code is None:
         return replace(found, channels=(known.preprocess.channels,))
     digest = hashlib.sha256((known.code + weights_digest(found.net.state_dict())).encode()).hexdigest()
@@ -78,6 +82,8 @@ def _program(request: Request, read: Callable[[Path], Program]) -> ModelSource:
     file = request.file
     if request.arch is not None:
         raise ConfigError(f"{file} holds its own architecture: leave out --arch")
+    if request.weights != "auto":
+        raise ConfigError(f"{file} holds one set of weights: leave out --weights")
     program = read(file)
     size = request.size or program.size or (224, 224)
     channels = (program.channels,) if program.channels else (3, 1)
@@ -88,22 +94,25 @@ def _program(request: Request, read: Callable[[Path], Program]) -> ModelSource:
 
 def filled(
     known: Architecture,
-    state: dict[str, Tensor],
+    state: Mapping[str, Any],
     file: Path,
     size: tuple[int, int] | None = None,
     normalised: bool = True,
+    weights: str = "auto",
 ) -> ModelSource:
     """The architecture with the weights in it, as many classes as they have.
 
     Args:
         known: the architecture.
-        state: the weights.
+        state: what the file holds: a state dict, or mappings in which one lies.
         file: that they are from.
         size: (height, width) of the input, in pixels; None for the architecture's own.
-        normalised: they are trained on the architecture's own normalisation.
+        normalised: they are trained on the architecture's own normalisation, or on one that the file holds.
+        weights: of averaged and raw ones: "auto" (averaged where there are some), "raw" or "ema".
 
     Raises:
         ModelError: it cannot be built for that size, or the weights of `file` do not fit it.
+        ConfigError: the file holds no such weights, or has a normaliser of its own though another is given.
     """
     preprocess = known.preprocess
     if size is not None and size != preprocess.size:
@@ -111,22 +120,58 @@ def filled(
         resize = None if preprocess.resize is None else round(max(size) * scale)
         preprocess = replace(preprocess, size=size, resize=resize)
     height = preprocess.size[0]
-    state = renamed_keys(known.name, state)
+    default = len(known.labels) if known.labels else 10
     try:
-        default = len(known.labels) if known.labels else 10
-        classes = count_classes(lambda count: known.make(count, height, normalised), state, default)
-        net = known.make(classes, height, normalised)
-    except ModelError:  # of the user's own code, with its line
+        shapes = key_shapes(lambda count: known.make(count, height, normalised))
+        wanted = Wanted(known.name, frozenset(shapes), partial(renamed_keys, known.name), preprocess.channels)
+        found = find_network(state, wanted, file, weights)
+        own = _own_normalisation(found, known, file, normalised)
+        classes = count_classes(shapes, found.state, default)
+        net = known.make(classes, height, own)
+    except (ModelError, ConfigError):
         raise
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         raise ModelError(f"{known.name} cannot be built for {height} pixels ({one_line(error)}): change size") from None
-    fill(net, state, file, known.name)
+    fill(net, found.state, file, known.name + (f" under {found.prefix!r}" if found.prefix else ""))
+    kept = found.normaliser or known
     return ModelSource(
         net,
-        known.title,
+        f"{known.title}, averaged weights" if found.averaged else known.title,
         preprocess,
-        mean=known.mean,
-        std=known.std,
+        mean=kept.mean,
+        std=kept.std,
         labels=known.labels if known.labels and len(known.labels) == classes else None,
         classes=classes,
+        notes=(*known.notes, *found.notes, *_casts(found)),
     )
+
+
+def _own_normalisation(found: Network, known: Architecture, file: Path, normalised: bool) -> bool:
+    """The network takes what its architecture's own weights take; False where another normalisation was used.
+
+    Raises:
+        ConfigError: two normalisations, or perhaps one that the file does not hold.
+    """
+    own = found.normaliser
+    if own is not None and not normalised:
+        raise ConfigError(
+            f"{file} holds its own normaliser ({own.keys[0]}, {own.keys[1]}), and a mean or std is given besides: "
+            "leave out mean and std, or both would be applied"
+        )
+    if found.hidden and normalised:
+        remedy = "save the network's own state_dict, and " if own is not None else ""
+        raise ConfigError(
+            f"{file}: before the network ({found.prefix}) comes a part without weights ({found.hidden}), perhaps a "
+            f"normaliser: {remedy}give its mean and std (0 and 1 if it is none)"
+        )
+    if own is None:
+        return normalised
+    pairs = ((own.mean, known.mean), (own.std, known.std))
+    return all(theirs is not None and np.allclose(mine, theirs, atol=1e-4) for mine, theirs in pairs)
+
+
+def _casts(found: Network) -> list[str]:
+    """What a report says of weights in another precision than fp32."""
+    kinds = {str(value.dtype).removeprefix("torch.") for value in found.state.values() if value.is_floating_point()}
+    others = sorted(kinds - {"float32"})
+    return [f"{' and '.join(others)} weights, cast to float32"] if others else []

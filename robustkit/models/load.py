@@ -17,7 +17,7 @@ from robustkit.models import speedup, trial
 from robustkit.models.loaders import find_source
 from robustkit.models.names import model_names
 from robustkit.models.programs import Program
-from robustkit.models.source import ModelSource, Request, weights_digest
+from robustkit.models.source import WEIGHTS, ModelSource, Request, weights_digest
 from robustkit.models.speedup import Speedup
 from robustkit.text import one_line
 
@@ -38,7 +38,7 @@ class LoadedModel(Classifier):
         num_classes: K, the length of a row of logits; 0 until the network has been tried, where nothing else says it.
         parameters: number of weights.
         digest: SHA-256 (hex) of the weights, of the whole file for TorchScript and `.pt2`.
-        prepared: changes made to it for speed; `parameters` and `digest` are those from before.
+        prepared: how it was read, and changes made to it for speed; `parameters` and `digest` are those from before.
     """
 
     def __init__(self, name: str, source: ModelSource, precision: str = "fp32", outputs: str = "logits") -> None:
@@ -119,6 +119,7 @@ def load_model(
     device: str = "auto",
     precision: str = "auto",
     prepare: bool = True,
+    weights: str = "auto",
 ) -> LoadedModel:
     """The model called `name`, its normalisation folded in.
 
@@ -141,6 +142,8 @@ def load_model(
         precision: of gradients: "fp32", "bf16", or "auto": whichever a short trial finds to be faster, so that two runs
             may differ; a gate that must not move by a single sample names it. Verdicts are in fp32.
         prepare: fold batch norm into the convolutions before it; that the logits stay the same is checked.
+        weights: of a checkpoint that holds averaged weights (EMA, SWA) beside the raw ones: "raw", "ema", or "auto":
+            the averaged ones where there are some.
 
     Raises:
         ModelError: unknown name, a file that is no model, weights that do not fit, no logits.
@@ -149,10 +152,12 @@ def load_model(
     name = os.fspath(name)
     if precision not in ("auto", *PRECISIONS):
         raise ConfigError(f"precision is auto, fp32 or bf16, not {precision!r}")
+    if weights not in WEIGHTS:
+        raise ConfigError(f"weights are auto, raw or ema, not {weights!r}")
     labelled = labels is not None
     wishes = trial.Wishes(outputs, output_name, drop_background, labelled)
     place = _device(device)
-    source = find_source(Request(name, arch, _size(size), mean is None and std is None, place))
+    source = find_source(Request(name, arch, _size(size), mean is None and std is None, place, weights=weights))
     if mean is not None or std is not None:
         source = replace(source, mean=mean, std=std)
     if labels is not None:
@@ -177,7 +182,7 @@ def load_model(
         trial.check_rows(name, model, place, shape)
         model.forwards = 0
     try:
-        model.prepared = speedup.speed_up(model, shape, prepare, precision)
+        model.prepared = replace(speedup.speed_up(model, shape, prepare, precision), notes=source.notes)
     except ValueError as error:
         raise ModelError(one_line(error)) from None
     return model

@@ -36,6 +36,8 @@ def find_source(request: Request) -> ModelSource:
     if loader is not None:
         if request.arch is not None:
             raise ConfigError(f"{name} has its own architecture: leave out --arch, or give a file of weights")
+        if request.weights != "auto":
+            raise ConfigError(f"{name} has one set of weights: leave out --weights, or give a checkpoint")
         return loader(request)
     if user_code.is_code(name):
         return user_code.load(request)

@@ -12,7 +12,8 @@ MODELS = (
     ("lenet-mnist-noise", "LeNet-5 on MNIST digits, trained under Gaussian noise σ = 0.5, to be smoothed"),
     (
         "torchvision:NAME",
-        "any torchvision classifier with its own weights: torchvision:resnet50, torchvision:vgg16",
+        "any torchvision classifier with its own weights: torchvision:resnet50, torchvision:vgg16; of older ones "
+        "torchvision:resnet50@IMAGENET1K_V1",
     ),
     (
         "FILE.py:NAME",

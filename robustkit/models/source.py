@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from robustkit.data.pictures import Preprocess
 
+WEIGHTS = ("auto", "raw", "ema")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -23,6 +25,7 @@ class Request:
         size: (height, width) of the input, in pixels; None leaves the choice to the loader.
         normalised: the network is trained on its architecture's own normalisation; False where another was given.
         device: of the network.
+        weights: of a checkpoint with averaged weights beside the raw ones: "auto", "raw" or "ema".
     """
 
     name: str
@@ -30,6 +33,7 @@ class Request:
     size: tuple[int, int] | None
     normalised: bool
     device: torch.device
+    weights: str = "auto"
 
     @property
     def file(self) -> Path:
@@ -51,6 +55,7 @@ class ModelSource:
         channels: numbers of channels to try the network with, in order, until one fits; empty where there is nothing
             to find out.
         outputs: what the network returns, see Classifier; None where a try must tell.
+        notes: for a report: how it was read.
     """
 
     net: nn.Module
@@ -63,6 +68,7 @@ class ModelSource:
     digest: str | None = None
     channels: tuple[int, ...] = ()
     outputs: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 Loader = Callable[[Request], ModelSource]

@@ -38,6 +38,7 @@ class Speedup:
         rows: of the batch that was timed.
         seconds: of a gradient of that batch, by how it was taken; empty where nothing was timed.
         way: precision and layout of gradients, such as "channels_last, bf16 gradients"; "" if nothing was decided.
+        notes: how the model was read before all that.
     """
 
     folded: int = 0
@@ -45,6 +46,7 @@ class Speedup:
     rows: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     way: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """One line for a report; empty where nothing was done."""
@@ -54,7 +56,8 @@ class Speedup:
         if rest and self.way in self.seconds:
             timed = f": {_time(self.seconds[self.way])} a batch of {self.rows}, against {' and '.join(rest)}"
         agree = f"; logits differ by at most {self.difference:.1g}" if self.folded else ""
-        return ", ".join(part for part in (fold, self.way) if part) + timed + agree
+        speed = ", ".join(part for part in (fold, self.way) if part) + timed + agree
+        return "; ".join(part for part in (*self.notes, speed) if part)
 
 
 def fold(net: nn.Module) -> tuple[nn.Module, int]:
