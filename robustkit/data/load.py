@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from robustkit.data.arrays import MnistSamples, NpzData, TensorData
+from robustkit.data.arrays import MnistSamples, TensorData, npz_data
 from robustkit.data.dataset import Batch, Data
 from robustkit.data.folders import ImageNetSamples, folder_data
 from robustkit.data.names import DATA, data_names
@@ -24,7 +24,7 @@ Loader = Callable[[str], Data]
 # A kind of data is a line of one of these tables: by its name, the prefix of its name or the suffix of its file.
 NAMES: dict[str, Loader] = {"imagenet-samples": ImageNetSamples, "mnist-samples": MnistSamples}
 PREFIXES: dict[str, Loader] = {"torchvision:": torchvision_data}
-SUFFIXES: dict[str, Loader] = {".npz": NpzData}
+SUFFIXES: dict[str, Loader] = {".npz": npz_data}
 
 
 def load_data(name: str | os.PathLike[str]) -> Data:
