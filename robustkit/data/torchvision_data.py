@@ -39,7 +39,10 @@ class TorchvisionData(Data):
         labels = next(
             (getattr(dataset, key) for key in ("targets", "_labels", "labels") if hasattr(dataset, key)), None
         )
-        numbers = [] if labels is None else [int(label) for label in labels]
+        try:
+            numbers = [] if labels is None else [int(label) for label in labels]
+        except (TypeError, ValueError):  # names, or something else that is called so
+            numbers = []
         self.order = list(range(len(dataset)))
         if len(numbers) == len(self.order) and numbers == sorted(numbers):
             self.order = round_robin(self.order, lambda number: numbers[number])

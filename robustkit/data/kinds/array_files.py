@@ -71,9 +71,9 @@ def safetensors_data(name: str) -> ArrayData:
         with reading(name, _SAVE_SAFETENSORS), safe_open(file, framework="pt") as content:
             rows = content.get_slice(pictures)
             for number in range(rows.get_shape()[0]):
-                yield _row(rows[number : number + 1][0])
+                yield row_of(rows[number : number + 1][0])
 
-    return ArrayData(name, file.name, Rows(each, _rounding(first)), y)
+    return ArrayData(name, file.name, Rows(each, rounding_of(first)), y)
 
 
 def pair_data(name: str, title: str, content: Any, remedy: str) -> ArrayData:
@@ -95,7 +95,7 @@ def pair_data(name: str, title: str, content: Any, remedy: str) -> ArrayData:
     if x.layout != torch.strided or x.is_quantized:
         raise DataError(f"{name}: x is not a dense tensor: give x.to_dense()")
     tensor = x.detach().cpu()
-    return ArrayData(name, title, Rows(lambda: map(_row, tensor), _rounding(x.dtype)), _numbers(y, name))
+    return ArrayData(name, title, Rows(lambda: map(row_of, tensor), rounding_of(x.dtype)), _numbers(y, name))
 
 
 def _keys(found: Collection[str], name: str, remedy: str) -> tuple[str, str]:
@@ -119,18 +119,19 @@ def _loaded(file: Path) -> Any:
 
 def _numbers(y: Any, name: str) -> Array:
     if isinstance(y, Tensor):
-        y = _row(y)
+        y = row_of(y)
     try:
         return np.asarray(y)
     except ValueError:
         raise DataError(f"{name}: y must be integers of shape [N], not lists of several lengths") from None
 
 
-def _row(row: Tensor) -> Array:
+def row_of(row: Tensor) -> Array:
+    """A tensor as an array; bfloat16 and smaller as float32."""
     values = row.detach().cpu()
     return (values.float() if values.is_floating_point() and values.dtype not in _EXACT else values).numpy()
 
 
-def _rounding(dtype: torch.dtype) -> float:
-    """How far outside [0,1] a float of this dtype is a rounding error."""
+def rounding_of(dtype: torch.dtype) -> float:
+    """How far outside [0,1] a value of this dtype is a rounding error."""
     return max(ROUNDING, torch.finfo(dtype).eps) if dtype.is_floating_point else ROUNDING

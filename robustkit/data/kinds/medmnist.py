@@ -21,7 +21,7 @@ from robustkit.data.dataset import Asks, Data, Sample
 from robustkit.data.folders import package_folder
 from robustkit.data.pictures import Preprocess, to_input
 from robustkit.errors import DataError
-from robustkit.text import suggestion
+from robustkit.text import one_line, suggestion
 
 _SIZES = ("28", "64", "128", "224")
 
@@ -95,7 +95,9 @@ def medmnist_data(name: str) -> MedMnistData:
         )
     info = known[short]
     stem = short if size in ("", "28") else f"{short}_{size}"
-    folders = [Path(folder) for folder in (os.environ.get("ROBUSTKIT_DATA"), library.DEFAULT_ROOT) if folder]
+    folders = [
+        Path(folder) for folder in (os.environ.get("ROBUSTKIT_DATA"), library.DEFAULT_ROOT or "~/.medmnist") if folder
+    ]
     file = next((folder / f"{stem}.npz" for folder in folders if (folder / f"{stem}.npz").is_file()), None)
     if file is None:
         option = f", size={size}" if stem != short else ""
@@ -122,7 +124,7 @@ def _library() -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise DataError(f"{file} cannot be read ({error}): pip install medmnist again") from None
+        raise DataError(f"{file} cannot be read ({one_line(error)}): pip install medmnist again") from None
     return module
 
 
