@@ -104,6 +104,7 @@ class Extent:
                 f"{name}: {_WANTED}, not {dtype} from {self.low:g} to {self.high:g}, whose full range is not certain: "
                 "give x / full range as float32"
             )
+        rounding = max(rounding, float(np.finfo(dtype).eps))
         if self.low >= -rounding and self.high <= 1 + rounding:
             outside = max(-self.low, self.high - 1)
             return 1, f"x clipped to [0,1], {outside:.1g} outside" if outside > 0 else ""
@@ -128,7 +129,7 @@ def class_numbers(y: Array, name: str) -> NDArray[np.int64]:
     Raises:
         DataError: not integers of shape [N].
     """
-    if y.ndim == 1 and y.dtype.kind in "iu":
+    if y.ndim == 1 and (y.dtype.kind in "iu" or not y.size):
         return y.astype(np.int64)
     remedy = ""
     if y.ndim == 2:

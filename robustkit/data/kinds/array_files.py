@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,12 +110,14 @@ def _keys(found: Collection[str], name: str, remedy: str) -> tuple[str, str]:
 
 
 def _loaded(file: Path) -> Any:
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-        return torch.load(file, map_location="cpu", weights_only=True)  # of before PyTorch 1.6
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickle's version, and of what is refused in a moment
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            return torch.load(file, map_location="cpu", weights_only=True)  # of before PyTorch 1.6
 
 
 def _numbers(y: Any, name: str) -> Array:
