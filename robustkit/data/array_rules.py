@@ -114,11 +114,15 @@ class Extent:
         )
 
     def _hint(self) -> str:
-        if self.low < -0.5 and self.low >= -1 - ROUNDING and self.high <= 1 + ROUNDING:
+        if not np.isfinite(self.low + self.high):
+            return ""
+        if -1 - ROUNDING <= self.low < -0.5 and self.high <= 1 + ROUNDING:
             return " (give (x + 1) / 2 if x is in [-1,1])"
-        if self.low < -0.5 and np.isfinite(self.high):
+        if self.low >= -0.2 and self.high <= 1.2:
+            return " (clip it if a resize has overshot)"
+        if self.low < 0:
             return " (give x before Normalize, or x * std + mean)"
-        if self.low >= 0 and 1 < self.high <= 255:
+        if self.high <= 255:
             return " (give x / 255 if 255 is white)"
         return ""
 

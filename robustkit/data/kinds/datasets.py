@@ -112,7 +112,10 @@ class DatasetData(TorchvisionData):
         self, number: int, *, preprocess: Preprocess, layout: str, index: list[int] | None, count: int
     ) -> tuple[Tensor, int]:
         x, y, _ = self._item(number)
-        label = self._class(label_of(y, self.name), index, count)
+        try:
+            label = self._class(label_of(y, self.name), index, count)
+        except DataError as error:  # no picture that cannot be read, to be skipped
+            raise RobustkitError(str(error)) from None
         if self.form is None:
             if not isinstance(x, Image.Image):
                 raise RobustkitError(f"{self.name}: sample {number} is no Pillow picture, others are: give one kind")
