@@ -198,11 +198,6 @@ def _unfit(have: tuple[int, ...], want: tuple[int, ...], model: Asks) -> str:
         else:
             steps.append(f"give pictures of {want[0]} channels, or take a model of {have[0]}")
     if have[1:] != want[1:]:
-        if have[1] == have[2]:
-            steps.append(f"give --size {have[1]} if the model takes it, or pictures of {want[1]}×{want[2]}")
-        else:
-            steps.append(
-                f"give size = [{have[1]}, {have[2]}] in the --config file if the model takes it, or pictures of "
-                f"{want[1]}×{want[2]}"
-            )
+        side = f"{have[1]}" if have[1] == have[2] else f"{have[1]},{have[2]}"
+        steps.append(f"give --size {side} if the model takes it, or pictures of {want[1]}×{want[2]}")
     return f"{head}: {'; and '.join(steps)}"

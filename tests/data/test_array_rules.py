@@ -151,7 +151,7 @@ def test_classes_that_will_not_do(y: np.ndarray, pattern: str, tmp_path: Path, r
         ((3, 32, 32), (3, 224, 224), "wants 3×224×224: give --size 32 if the model takes it, or pictures of 224×224$"),
         ((3, 28, 28), (1, 28, 28), r"wants 1×28×28: make x grey, x\.mean\(1, keepdims=True\)"),
         ((3, 20, 30), (3, 30, 20), r"height before width"),
-        ((3, 20, 30), (3, 30, 30), r"size = \[20, 30\] in the --config file"),
+        ((3, 20, 30), (3, 30, 30), "give --size 20,30 if the model takes it, or pictures of 30×30"),
         ((8, 28, 28), (3, 28, 28), "give pictures of 3 channels, or take a model of 8"),
     ],
 )  # fmt: skip

@@ -185,7 +185,7 @@ def test_class_names_are_matched(tmp_path: Path, stand, refuses) -> None:
 
 def test_sizes_and_classes_must_fit(tmp_path: Path, stand, refuses) -> None:
     data = load_data(code(tmp_path, "data = Items()"))
-    with refuses(DataError, "pictures of 3×6×5, stand-in wants 3×8×8: give size = "):
+    with refuses(DataError, "pictures of 3×6×5, stand-in wants 3×8×8: give --size 6,5"):
         data.resolve(stand())
     with refuses(DataError, "class 2 is none of 0 to 1: number the classes"):
         data.resolve(stand(2, preprocess=MODEL))
