@@ -76,38 +76,33 @@ def read_pixels(path: str | os.PathLike[str], preprocess: Preprocess) -> Pixels:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise DataError(f"{file}: is {kind}: give a picture file")
-    try:
-        return _decoded(file, file.stat().st_size, preprocess)
-    except PermissionError:
-        raise DataError(f"{file}: may not be read: change its permissions") from None
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from None
+    return decode(file, str(file), preprocess)
 
 
-def decode_pixels(content: bytes, preprocess: Preprocess) -> Pixels:
-    """Pixels of an encoded picture (the bytes of a PNG, JPEG, ... file); see `read_pixels`.
+def decode(source: Path | bytes, name: str, preprocess: Preprocess) -> Pixels:
+    """The pixels of the picture in a file, or in what was read of one; see `read_pixels`.
 
     Raises:
-        DataError: not a picture, cut short, or above `MAX_PIXELS`.
+        DataError: begins with `name`; not a picture, cut short, or above `MAX_PIXELS`.
     """
-    return _decoded(io.BytesIO(content), len(content), preprocess)
-
-
-def _decoded(file: Path | io.BytesIO, size: int, preprocess: Preprocess) -> Pixels:
     try:
         # Pillow warns from half its own limit on; the limit that counts is ours.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=[name for name in FORMATS if _decodes(name)]) as image:
+            opened = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(opened, formats=[kind for kind in FORMATS if _decodes(kind)]) as image:
                 return fit(image, preprocess)
-    except (DataError, PermissionError):
-        raise
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
     except Image.DecompressionBombError:
-        raise DataError(_too_large(None)) from None
+        raise DataError(f"{name}: {_too_large(None)}") from None
+    except PermissionError:
+        raise DataError(f"{name}: may not be read: change its permissions") from None
     except UnidentifiedImageError:
-        raise DataError(f"{'is not a picture' if size else 'is empty'}: replace or remove it") from None
+        empty = (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0
+        raise DataError(f"{name}: {'is empty' if empty else 'is not a picture'}: replace or remove it") from None
     except Exception as error:  # a broken file can raise nearly anything in Pillow's decoders
-        raise DataError(f"cannot be decoded ({one_line(error)}): replace or remove it") from None
+        raise DataError(f"{name}: cannot be decoded ({one_line(error)}): replace or remove it") from None
 
 
 def fit(image: Image.Image, preprocess: Preprocess) -> Pixels:

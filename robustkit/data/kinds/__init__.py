@@ -1,1 +1,1 @@
-"""Kinds of data that have a file each."""
+"""Kinds of data that other libraries make: a file a library."""

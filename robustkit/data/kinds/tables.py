@@ -17,7 +17,7 @@ from robustkit.data.class_names import fold, match_classes, match_numbers
 from robustkit.data.dataset import Asks, Data, Sample, round_robin
 from robustkit.data.folders import FileData
 from robustkit.data.pictures import as_input
-from robustkit.data.pixels import Preprocess, decode_pixels
+from robustkit.data.pixels import Preprocess, decode
 from robustkit.errors import DataError
 from robustkit.text import one_line
 
@@ -238,4 +238,4 @@ def _read_cell(cell: Any, root: Path, preprocess: Preprocess, label: int) -> tup
             raise DataError(f"{cell['path']} cannot be opened ({one_line(error)}): check the path") from None
     if not isinstance(content, bytes):
         raise DataError("has no picture: leave the row out")
-    return as_input(decode_pixels(content, preprocess)), label
+    return as_input(decode(content, "the picture", preprocess)), label
