@@ -197,7 +197,9 @@ MODEL = [
     ),
 ]
 DATA = click.option(
-    "--data", callback=not_empty, help="Name, folder or .npz; by default the samples that go with the model."
+    "--data",
+    callback=not_empty,
+    help="Name, folder or file; see robustkit models; by default what goes with the model.",
 )
 ATTACK = click.option("--attack", multiple=True, metavar="NAME[:KEY=VALUE,...]", help="An attack; may be repeated.")
 NORM = click.option("--norm", default="linf", show_default=True, help="linf, l2 or l1.")

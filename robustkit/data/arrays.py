@@ -5,25 +5,92 @@ from __future__ import annotations
 import gzip
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from robustkit.data.array_rules import (
+    Array,
+    Extent,
+    check_classes,
+    class_numbers,
+    fitting_layout,
+    layouts,
+    picture,
+)
 from robustkit.data.class_names import fold
 from robustkit.data.dataset import Asks, Data, Sample, round_robin
 from robustkit.data.folders import package_folder
 from robustkit.data.pictures import Preprocess, to_input
-from robustkit.errors import DataError
+from robustkit.data.pixels import ROUNDING
+from robustkit.errors import DataError, RobustkitError
 from robustkit.text import one_line
 
-Array = NDArray[Any]
+_SAVE_NPZ = "save it again with numpy.savez"
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Pictures of an array, one by one.
+
+    Args:
+        each: gives the rows from the first to the last, in any layout; may be called again.
+        rounding: how far outside [0,1] a float is a rounding error.
+    """
+
+    each: Callable[[], Iterator[Array]]
+    rounding: float = ROUNDING
+
+
+class ArrayData(Data):
+    """Rows of pictures x and integers y [N].
+
+    The rows are gone through once to check them and again for each stream: the pictures are never all in memory.
+    Layout and scale are those of `array_rules`; what was divided or clipped stands in the title.
+    """
+
+    def __init__(self, name: str, title: str, rows: Rows, y: Array) -> None:
+        super().__init__(name, title)
+        self.rows = rows
+        self.y = class_numbers(y, name)
+        count, extent, shape, dtype = 0, Extent(), (), np.dtype(np.uint8)
+        self.layouts: tuple[str, ...] = ()
+        for row in rows.each():
+            if not count:
+                shape, dtype = row.shape, row.dtype
+                self.layouts = layouts(shape, dtype, name)
+            extent.add(row)
+            count += 1
+        if not count or count != len(self.y):
+            raise DataError(f"{name}: {count} pictures and {len(self.y)} classes: give one class for each picture")
+        self.shape: tuple[int, ...] = shape
+        self.divisor, note = extent.divisor(dtype, rows.rounding, name)
+        if note:
+            self.title = f"{title} ({note})"
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def resolve(self, model: Asks) -> Callable[[], Iterator[Sample]]:
+        layout = fitting_layout(self.shape, self.layouts, model, self.name)
+        check_classes(self.y, model, self.name)
+
+        def listing() -> Iterator[Sample]:
+            for number, row in enumerate(self.rows.each()):
+                yield Sample(str(number), partial(self._read, row, layout, number))
+
+        return listing
+
+    def _read(self, row: Array, layout: str, number: int) -> tuple[Tensor, int]:
+        return torch.from_numpy(picture(row, layout, self.divisor)), int(self.y[number])
 
 
 class TensorData(Data):
@@ -37,15 +104,20 @@ class TensorData(Data):
             raise DataError(f"{name}: {len(x)} pictures and y of shape {list(y.shape)}: give one class for each")
         if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
             raise DataError(f"{name}: y must be class indices (int64), not {y.dtype}")
-        _check_range(x.detach().cpu().numpy(), name)
-        self.x = x.detach().cpu()
-        self.y = y.detach().cpu().long()
+        self.x, self.y = x.detach().cpu(), y.detach().cpu().long()
+        extent = Extent()
+        extent.add(self.x.numpy())
+        extent.whole = False  # whoever has tensors can divide them
+        _, note = extent.divisor(np.dtype(np.float32), ROUNDING, name)
+        if note:
+            self.x, self.title = self.x.clamp(0, 1), f"{name} ({note})"
 
     def __len__(self) -> int:
         return len(self.x)
 
     def resolve(self, model: Asks) -> Callable[[], Iterator[Sample]]:
-        _check_fit(tuple(self.x.shape[1:]), self.y.numpy(), model, self.name)
+        fitting_layout(self.x.shape[1:], ("CHW",), model, self.name)
+        check_classes(self.y.numpy(), model, self.name)
 
         def listing() -> Iterator[Sample]:
             for number in range(len(self)):
@@ -57,67 +129,42 @@ class TensorData(Data):
         return self.x[number], int(self.y[number])
 
 
-class NpzData(Data):
-    """x and y in an `.npz` file: x uint8 [N, H, W] or [N, H, W, C], or float32 [N, C, H, W] in [0,1].
+def npz_data(name: str) -> ArrayData:
+    """Pictures x and classes y of an `.npz` file."""
+    file = Path(name)
 
-    The file is gone through once to check it and again for each stream: the pictures are never all in memory.
-    """
+    def each() -> Iterator[Array]:
+        with reading(name, _SAVE_NPZ), zipfile.ZipFile(file) as archive, archive.open("x.npy") as stream:
+            yield from read_rows(stream, name)
 
-    def __init__(self, name: str) -> None:
-        self.file = Path(name)
-        super().__init__(name, self.file.name)
-        self.y, self.shape = self._checked()
+    with reading(name, _SAVE_NPZ):
+        content = np.load(file, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            raise DataError(f"{name} is one array: save both, numpy.savez(file, x=pictures, y=classes)")
+        with content:
+            absent = [key for key in ("x", "y") if key not in content.files]
+            if absent:
+                raise DataError(
+                    f"{name} has no {' and no '.join(absent)} but {', '.join(content.files)}: "
+                    "save numpy.savez(file, x=pictures, y=classes)"
+                )
+            y = content["y"]
+    return ArrayData(name, file.name, Rows(each), y)
 
-    def __len__(self) -> int:
-        return len(self.y)
 
-    def resolve(self, model: Asks) -> Callable[[], Iterator[Sample]]:
-        _check_fit(self.shape, self.y, model, self.name)
-
-        def listing() -> Iterator[Sample]:
-            for number, row in enumerate(self._rows()):
-                yield Sample(str(number), partial(self._read, row, number))
-
-        return listing
-
-    def _read(self, row: Array, number: int) -> tuple[Tensor, int]:
-        return torch.from_numpy(_picture(row)), int(self.y[number])
-
-    def _rows(self) -> Iterator[Array]:
-        with zipfile.ZipFile(self.file) as archive, archive.open("x.npy") as stream:
-            yield from read_rows(stream, self.name)
-
-    def _checked(self) -> tuple[Array, tuple[int, ...]]:
-        """The labels and the shape [C, H, W] of a picture, after a look at every row."""
-        try:
-            content = np.load(self.file, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                raise DataError(f"{self.name} is one array: save both, numpy.savez(file, x=pictures, y=classes)")
-            with content:
-                absent = [key for key in ("x", "y") if key not in content.files]
-                if absent:
-                    raise DataError(
-                        f"{self.name} has no {' and no '.join(absent)} but {', '.join(content.files)}: "
-                        "save numpy.savez(file, x=pictures, y=classes)"
-                    )
-                y = content["y"]
-            if y.ndim != 1 or y.dtype.kind not in "iu":
-                raise DataError(f"{self.name}: y must be integers of shape [N], not {y.dtype} {list(y.shape)}")
-            count, shape = 0, (0, 0, 0)
-            for row in self._rows():
-                _check_range(row, self.name)
-                count, shape = count + 1, _picture(row).shape
-        except DataError:
-            raise
-        except Exception as error:  # damaged archives raise many kinds; so do arrays of objects
-            if "allow_pickle" in str(error) or "Object arrays" in str(error):
-                reason = "holds Python objects, and to read them would run code: save arrays of numbers"
-            else:
-                reason = f"cannot be read ({one_line(error)}): save it again with numpy.savez"
-            raise DataError(f"{self.name} {reason}") from None
-        if not count or count != len(y):
-            raise DataError(f"{self.name}: {count} pictures and {len(y)} classes: give one class for each picture")
-        return y.astype(np.int64), shape
+@contextmanager
+def reading(name: str, remedy: str) -> Iterator[None]:
+    """Turn whatever reading a file of arrays raises into one line with the remedy."""
+    try:
+        yield
+    except RobustkitError:
+        raise
+    except Exception as error:  # damaged archives raise many kinds; so do arrays of objects
+        if any(words in str(error) for words in ("allow_pickle", "Object arrays", "Python objects")):
+            reason = "holds Python objects, and to read them would run code: save arrays of numbers"
+        else:
+            reason = f"cannot be read ({one_line(error)}): {remedy}"
+        raise DataError(f"{name} {reason}") from None
 
 
 class MnistSamples(Data):
@@ -176,7 +223,7 @@ def read_rows(stream: IO[bytes], name: str) -> Iterator[Array]:
     """The rows of a `.npy` stream one by one; an array in Fortran order comes whole first.
 
     Raises:
-        DataError: a dtype or shape that is not one of pictures.
+        DataError: not an array of rows.
         ValueError: an array of objects, a stream that ends early, or no array at all.
     """
     version = np.lib.format.read_magic(stream)
@@ -184,12 +231,8 @@ def read_rows(stream: IO[bytes], name: str) -> Iterator[Array]:
     shape, fortran, dtype = header(stream)
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded")
-    colour = len(shape) == 4 and shape[3] in (1, 3)
-    if not (len(shape) == 3 or colour if dtype == np.uint8 else len(shape) == 4 and dtype.kind == "f"):
-        raise DataError(
-            f"{name}: x must be uint8 [N, H, W] or [N, H, W, 1 or 3], or float32 [N, C, H, W] in [0,1], "
-            f"not {dtype} {list(shape)}"
-        )
+    if not shape:
+        raise DataError(f"{name}: x is one number: save the pictures as [N, H, W, C] or [N, C, H, W]")
     if fortran:
         yield from np.frombuffer(stream.read(), dtype=dtype).reshape(shape[::-1]).transpose()
         return
@@ -199,34 +242,3 @@ def read_rows(stream: IO[bytes], name: str) -> Iterator[Array]:
         if len(content) != size:
             raise ValueError("the array x ends early")
         yield np.frombuffer(content, dtype=dtype).reshape(shape[1:])
-
-
-def _picture(row: Array) -> NDArray[np.float32]:
-    """A row of x as float32 [C, H, W] in [0,1]."""
-    if row.dtype != np.uint8:
-        return np.array(row, dtype=np.float32, order="C")
-    planes = row[None] if row.ndim == 2 else row.transpose(2, 0, 1)
-    return np.ascontiguousarray(planes, dtype=np.float32) / np.float32(255)
-
-
-def _check_range(values: Array, name: str) -> None:
-    if values.dtype == np.uint8:
-        return
-    if np.isnan(values).any():
-        raise DataError(f"{name}: x has NaN: every pixel must be a number in [0,1]")
-    low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 1:
-        raise DataError(f"{name}: x goes from {low:g} to {high:g}: scale it to [0,1], the model normalises by itself")
-
-
-def _check_fit(shape: tuple[int, ...], y: Array, model: Asks, name: str) -> None:
-    wanted = (model.preprocess.channels, *model.preprocess.size)
-    if tuple(shape) != wanted:
-        have, want = ("×".join(map(str, sides)) for sides in (shape, wanted))
-        raise DataError(f"{name} has pictures of {have}, {model.name} wants {want}: resize them, or give picture files")
-    wrong = np.flatnonzero((y < 0) | (y >= model.num_classes))
-    if len(wrong):
-        raise DataError(
-            f"{name}: class {int(y[wrong[0]])} of sample {int(wrong[0])} is none of {model.name}'s 0 to "
-            f"{model.num_classes - 1} ({len(wrong)} such samples): number the classes as the model does"
-        )

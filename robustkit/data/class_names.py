@@ -72,11 +72,31 @@ def match_classes(names: Sequence[str], model: Answers, where: str) -> list[int]
     )
 
 
+def match_numbers(classes: Sequence[str] | None, model: Answers, where: str) -> list[int] | None:
+    """Model's class for each of a data set's numbered classes; None where both are numbered alike.
+
+    Alike they are where one of them has no names: then the numbers are all there is.
+
+    Raises:
+        DataError: some match no class, or several.
+    """
+    if classes is None or (model.labels is None and model.num_classes == len(classes)):
+        return None
+    if is_imagenet(model) and names_imagenet(classes):  # two of them have the same name
+        return None
+    return match_classes(classes, model, where)
+
+
 def is_imagenet(model: Answers) -> bool:
     """True where the model's labels are ImageNet's, up to one in ten that is spelled otherwise."""
-    if model.labels is None or len(model.labels) != 1000:
+    return model.labels is not None and names_imagenet(model.labels)
+
+
+def names_imagenet(labels: Sequence[str]) -> bool:
+    """True where these are ImageNet's classes in their order, up to one in ten that is spelled otherwise."""
+    if len(labels) != 1000:
         return False
-    pairs = zip(model.labels, imagenet_labels(), strict=True)
+    pairs = zip(labels, imagenet_labels(), strict=True)
     same = sum(bool(_variants(ours) & _variants(theirs)) for ours, theirs in pairs)
     return same >= 900
 

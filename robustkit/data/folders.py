@@ -48,7 +48,7 @@ class FileData(Data):
 
         def listing() -> Iterator[Sample]:
             for path, label in self.files:
-                shown = path.relative_to(self.root).as_posix()
+                shown = (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
                 yield Sample(shown, partial(_read, path, shown, preprocess, index[label]))
 
         return listing

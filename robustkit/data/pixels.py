@@ -3,6 +3,7 @@ once."""
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import warnings
@@ -25,6 +26,10 @@ DRAFT_PIXELS = 25_000_000
 # Beyond this ratio of the sides the ends are cut off first: they would be cropped anyhow, but only after the
 # resize had made of 1×10000 pixels 256×2560000.
 MAX_RATIO = 16
+# Up to 12 bits in a file of 16 or 32 are another range than the file's: 4,095 of 65,535 is all but black.
+DARK = 4096
+# Float32 arithmetic, such as a normalisation that is taken back, ends this far outside [0,1] at most: it is clipped.
+ROUNDING = 1e-6
 
 Pixels = NDArray[np.uint8]  # [H, W] or [H, W, 3]
 
@@ -71,23 +76,33 @@ def read_pixels(path: str | os.PathLike[str], preprocess: Preprocess) -> Pixels:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise DataError(f"{file}: is {kind}: give a picture file")
+    return decode(file, str(file), preprocess)
+
+
+def decode(source: Path | bytes, name: str, preprocess: Preprocess) -> Pixels:
+    """The pixels of the picture in a file, or in what was read of one; see `read_pixels`.
+
+    Raises:
+        DataError: begins with `name`; not a picture, cut short, or above `MAX_PIXELS`.
+    """
     try:
         # Pillow warns from half its own limit on; the limit that counts is ours.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=[name for name in FORMATS if _decodes(name)]) as image:
+            opened = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(opened, formats=[kind for kind in FORMATS if _decodes(kind)]) as image:
                 return fit(image, preprocess)
     except DataError as error:
-        raise DataError(f"{file}: {error}") from None
+        raise DataError(f"{name}: {error}") from None
     except Image.DecompressionBombError:
-        raise DataError(f"{file}: {_too_large(None)}") from None
+        raise DataError(f"{name}: {_too_large(None)}") from None
     except PermissionError:
-        raise DataError(f"{file}: may not be read: change its permissions") from None
+        raise DataError(f"{name}: may not be read: change its permissions") from None
     except UnidentifiedImageError:
-        empty = file.stat().st_size == 0
-        raise DataError(f"{file}: {'is empty' if empty else 'is not a picture'}: replace or remove it") from None
+        empty = (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0
+        raise DataError(f"{name}: {'is empty' if empty else 'is not a picture'}: replace or remove it") from None
     except Exception as error:  # a broken file can raise nearly anything in Pillow's decoders
-        raise DataError(f"{file}: cannot be decoded ({one_line(error)}): replace or remove it") from None
+        raise DataError(f"{name}: cannot be decoded ({one_line(error)}): replace or remove it") from None
 
 
 def fit(image: Image.Image, preprocess: Preprocess) -> Pixels:
@@ -113,15 +128,24 @@ def fit(image: Image.Image, preprocess: Preprocess) -> Pixels:
 def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
     """The picture in `mode` ("L" or "RGB"), transparency laid on white."""
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image).astype(np.float64)
-        top = 1.0 if image.mode == "F" else 65535.0
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= top):
-            raise DataError(f"has values outside 0 to {top:g} (mode {image.mode}): save it with 8 or 16 bits")
-        image = Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+        image = Image.fromarray(_scaled(np.asarray(image).astype(np.float64), image.mode))
     if image.mode in ("La", "RGBa") or image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return image if image.mode == mode else image.convert("RGB").convert(mode)
+
+
+def _scaled(values: NDArray[np.float64], mode: str) -> Pixels:
+    """Pixels of a mode with more than 8 bits, by its full range: 65,535, or 1 for floats."""
+    top, slack = (1.0, ROUNDING) if mode == "F" else (65535.0, 0.0)
+    if not (np.isfinite(values).all() and values.min() >= -slack and values.max() <= top + slack):
+        raise DataError(f"has values outside 0 to {top:g} (mode {mode}): save it with 8 or 16 bits")
+    if mode != "F" and 0 < values.max() < DARK:
+        raise DataError(
+            f"reaches only {values.max():g} of {top:g} (mode {mode}) and would come out black: save it with 8 bits, or "
+            "scaled to 16"
+        )
+    return np.rint(np.clip(values * (255 / top), 0, 255)).astype(np.uint8)
 
 
 def _fitted(image: Image.Image, preprocess: Preprocess) -> Image.Image:

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from robustkit.data.class_names import fold, match_classes
+from robustkit.data.class_names import fold, match_numbers
 from robustkit.data.dataset import Asks, Data, Sample, round_robin
 from robustkit.data.pictures import Preprocess, to_input
 from robustkit.errors import DataError
@@ -39,7 +39,10 @@ class TorchvisionData(Data):
         labels = next(
             (getattr(dataset, key) for key in ("targets", "_labels", "labels") if hasattr(dataset, key)), None
         )
-        numbers = [] if labels is None else [int(label) for label in labels]
+        try:
+            numbers = [] if labels is None else [int(label) for label in labels]
+        except (TypeError, ValueError):  # names, or something else that is called so
+            numbers = []
         self.order = list(range(len(dataset)))
         if len(numbers) == len(self.order) and numbers == sorted(numbers):
             self.order = round_robin(self.order, lambda number: numbers[number])
@@ -59,13 +62,9 @@ class TorchvisionData(Data):
 
     def _index(self, model: Asks) -> list[int] | None:
         """Model's class for each of the dataset's; None if they are numbered alike."""
-        if self.classes is None:
-            return None
-        if model.labels is None and model.num_classes == len(self.classes):
-            return None
         # MNIST's classes are called "0 - zero".
-        short = [label.partition(" - ")[0] if label[:1].isdigit() else label for label in self.classes]
-        return match_classes(short, model, self.name)
+        short = self.classes and [name.partition(" - ")[0] if name[:1].isdigit() else name for name in self.classes]
+        return match_numbers(short, model, self.name)
 
     def _read(self, number: int, preprocess: Preprocess, index: list[int] | None) -> tuple[Tensor, int]:
         try:
