@@ -3,10 +3,11 @@ once."""
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,19 +41,31 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Preprocessing of a picture: resize the short side, crop the centre.
+    """Preprocessing of a picture: resize the short side or both, crop the centre.
 
     Args:
         size: (height, width) of the input, in pixels. A picture of exactly this size is used as it is.
         channels: 1 (grey) or 3 (RGB).
-        resize: pixels of the short side before the crop; None: just enough to cover `size`.
+        resize: before the crop: pixels of the short side, the other in proportion; (height, width), whatever the
+            proportions were; None: just enough to cover `size`.
         interpolation: "nearest", "bilinear", "bicubic", "lanczos", "box" or "hamming".
+        floor: an odd margin is cut with its smaller half above and on the left, as transformers does; torchvision
+            and timm round the half to even.
     """
 
     size: tuple[int, int]
     channels: int = 3
-    resize: int | None = None
+    resize: int | tuple[int, int] | None = None
     interpolation: str = "bilinear"
+    floor: bool = False
+
+    def at(self, size: tuple[int, int]) -> Preprocess:
+        """The same for inputs of another size: what is resized before the crop grows in proportion."""
+        if isinstance(self.resize, tuple):
+            height, width = (round(to * new / old) for to, new, old in zip(self.resize, size, self.size, strict=True))
+            return replace(self, size=size, resize=(height, width))
+        short = None if self.resize is None else round(max(size) * (self.resize / max(self.size)))
+        return replace(self, size=size, resize=short)
 
 
 def read_pixels(path: str | os.PathLike[str], preprocess: Preprocess) -> Pixels:
@@ -71,23 +84,33 @@ def read_pixels(path: str | os.PathLike[str], preprocess: Preprocess) -> Pixels:
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise DataError(f"{file}: is {kind}: give a picture file")
+    return decode(file, str(file), preprocess)
+
+
+def decode(source: Path | bytes, name: str, preprocess: Preprocess) -> Pixels:
+    """The pixels of the picture in a file, or in what was read of one; see `read_pixels`.
+
+    Raises:
+        DataError: begins with `name`; not a picture, cut short, or above `MAX_PIXELS`.
+    """
     try:
         # Pillow warns from half its own limit on; the limit that counts is ours.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(file, formats=[name for name in FORMATS if _decodes(name)]) as image:
+            opened = io.BytesIO(source) if isinstance(source, bytes) else source
+            with Image.open(opened, formats=[kind for kind in FORMATS if _decodes(kind)]) as image:
                 return fit(image, preprocess)
     except DataError as error:
-        raise DataError(f"{file}: {error}") from None
+        raise DataError(f"{name}: {error}") from None
     except Image.DecompressionBombError:
-        raise DataError(f"{file}: {_too_large(None)}") from None
+        raise DataError(f"{name}: {_too_large(None)}") from None
     except PermissionError:
-        raise DataError(f"{file}: may not be read: change its permissions") from None
+        raise DataError(f"{name}: may not be read: change its permissions") from None
     except UnidentifiedImageError:
-        empty = file.stat().st_size == 0
-        raise DataError(f"{file}: {'is empty' if empty else 'is not a picture'}: replace or remove it") from None
+        empty = (len(source) if isinstance(source, bytes) else source.stat().st_size) == 0
+        raise DataError(f"{name}: {'is empty' if empty else 'is not a picture'}: replace or remove it") from None
     except Exception as error:  # a broken file can raise nearly anything in Pillow's decoders
-        raise DataError(f"{file}: cannot be decoded ({one_line(error)}): replace or remove it") from None
+        raise DataError(f"{name}: cannot be decoded ({one_line(error)}): replace or remove it") from None
 
 
 def fit(image: Image.Image, preprocess: Preprocess) -> Pixels:
@@ -97,7 +120,8 @@ def fit(image: Image.Image, preprocess: Preprocess) -> Pixels:
         DataError: above `MAX_PIXELS`, without pixels, or with values of unknown range.
     """
     height, width = preprocess.size
-    short = preprocess.resize or max(height, width)
+    resize = preprocess.resize or max(height, width)
+    short = max(resize) if isinstance(resize, tuple) else resize
     if image.format in ("JPEG", "MPO") and image.width * image.height > DRAFT_PIXELS:
         image.draft(image.mode, (2 * short, 2 * short))
     if image.width * image.height > MAX_PIXELS:
@@ -127,6 +151,9 @@ def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
 def _fitted(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     """Short side to `resize`, then the centre of `size`; pixel for pixel what torchvision's presets do."""
     height, width = preprocess.size
+    if isinstance(preprocess.resize, tuple):
+        tall, wide = preprocess.resize
+        return _centre(image.resize((wide, tall), _FILTERS[preprocess.interpolation]), width, height, preprocess.floor)
     longest = MAX_RATIO * min(image.size)
     if max(image.size) > longest:
         image = _centre(image, min(image.width, longest), min(image.height, longest))
@@ -142,12 +169,13 @@ def _fitted(image: Image.Image, preprocess: Preprocess) -> Image.Image:
         )
     if new != image.size:
         image = image.resize(new, _FILTERS[preprocess.interpolation])
-    return _centre(image, width, height)
+    return _centre(image, width, height, preprocess.floor)
 
 
-def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
-    left = round((image.width - width) / 2)
-    top = round((image.height - height) / 2)
+def _centre(image: Image.Image, width: int, height: int, floor: bool = False) -> Image.Image:
+    left, top = (
+        margin // 2 if floor else round(margin / 2) for margin in (image.width - width, image.height - height)
+    )
     return image.crop((left, top, left + width, top + height))
 
 

@@ -13,6 +13,7 @@ from robustkit.data.pictures import Preprocess
 from robustkit.errors import ConfigError, ModelError
 from robustkit.models.architectures import Architecture, architecture, renamed_keys
 from robustkit.models.checkpoints import count_classes, fill, read_pickle, read_state
+from robustkit.models.kinds import timm
 from robustkit.models.onnx import read_onnx
 from robustkit.models.programs import Program, is_torchscript, read_exported, read_torchscript
 from robustkit.models.source import ModelSource, Request
@@ -45,6 +46,8 @@ def weights(request: Request) -> ModelSource:
         if file.suffix.lower() != ".safetensors":
             read_pickle(file)
         raise ModelError(f"{file} holds weights alone: say their architecture, such as --arch torchvision:resnet18")
+    if request.arch.startswith(timm.PREFIX):
+        return timm.weights(request)
     known = architecture(request.arch)
     titled = replace(known, title=f"{file.name} ({known.name})")
     found = filled(titled, read_state(file), file, request.size, request.normalised)
@@ -99,11 +102,7 @@ def filled(
     Raises:
         ModelError: it cannot be built for that size, or the weights of `file` do not fit it.
     """
-    preprocess = known.preprocess
-    if size is not None and size != preprocess.size:
-        scale = (preprocess.resize or max(preprocess.size)) / max(preprocess.size)
-        resize = None if preprocess.resize is None else round(max(size) * scale)
-        preprocess = replace(preprocess, size=size, resize=resize)
+    preprocess = known.preprocess if size is None else known.preprocess.at(size)
     height = preprocess.size[0]
     state = renamed_keys(known.name, state)
     try:

@@ -1,0 +1,1 @@
+"""Kinds of data that other libraries make: a file a library."""

@@ -1,0 +1,1 @@
+"""Kinds of models that other libraries make: a file a library."""
