@@ -74,9 +74,14 @@ def match_classes(names: Sequence[str], model: Answers, where: str) -> list[int]
 
 def is_imagenet(model: Answers) -> bool:
     """True where the model's labels are ImageNet's, up to one in ten that is spelled otherwise."""
-    if model.labels is None or len(model.labels) != 1000:
+    return model.labels is not None and names_imagenet(model.labels)
+
+
+def names_imagenet(labels: Sequence[str]) -> bool:
+    """True where these are ImageNet's classes in their order, up to one in ten that is spelled otherwise."""
+    if len(labels) != 1000:
         return False
-    pairs = zip(model.labels, imagenet_labels(), strict=True)
+    pairs = zip(labels, imagenet_labels(), strict=True)
     same = sum(bool(_variants(ours) & _variants(theirs)) for ours, theirs in pairs)
     return same >= 900
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from robustkit.data.arrays import MnistSamples, NpzData, TensorData
 from robustkit.data.dataset import Batch, Data
 from robustkit.data.folders import ImageNetSamples, folder_data
+from robustkit.data.kinds import hugging_face
 from robustkit.data.names import DATA, data_names
 from robustkit.data.pictures import load_picture
 from robustkit.data.torchvision_data import torchvision_data
@@ -23,7 +24,7 @@ Loader = Callable[[str], Data]
 
 # A kind of data is a line of one of these tables: by its name, the prefix of its name or the suffix of its file.
 NAMES: dict[str, Loader] = {"imagenet-samples": ImageNetSamples, "mnist-samples": MnistSamples}
-PREFIXES: dict[str, Loader] = {"torchvision:": torchvision_data}
+PREFIXES: dict[str, Loader] = {"torchvision:": torchvision_data, hugging_face.PREFIX: hugging_face.load}
 SUFFIXES: dict[str, Loader] = {".npz": NpzData}
 
 
@@ -31,9 +32,9 @@ def load_data(name: str | os.PathLike[str]) -> Data:
     """The data called `name`, listed but not read; see `data_names`.
 
     Args:
-        name: "imagenet-samples", "mnist-samples", "torchvision:CIFAR10", a folder with one sub-folder of
-            pictures per class, or an `.npz` file of x (uint8 [N, H, W, C], or float32 [N, C, H, W] in [0,1])
-            and y (int [N]).
+        name: "imagenet-samples", "mnist-samples", "torchvision:CIFAR10", "hf:NAME:SPLIT", a folder with one sub-folder
+            of pictures per class, one that `datasets` saved or one of parquet files, or an `.npz` file of x (uint8
+            [N, H, W, C], or float32 [N, C, H, W] in [0,1]) and y (int [N]).
 
     Raises:
         DataError: unknown, not there, empty, or not of the form it should have.
@@ -44,6 +45,8 @@ def load_data(name: str | os.PathLike[str]) -> Data:
     if loader is not None:
         return loader(name)
     place = Path(name)
+    if hugging_face.is_folder(place):
+        return hugging_face.load(name)
     if place.is_dir():
         return folder_data(place, name)
     if place.suffix.lower() in SUFFIXES:
@@ -55,7 +58,7 @@ def load_data(name: str | os.PathLike[str]) -> Data:
     known = [each for each, _ in DATA if each.islower()]
     raise DataError(
         f"there is no data called {name!r}{suggestion(name, known)}; there are {', '.join(known)}, "
-        "torchvision:NAME, folders and .npz files"
+        "torchvision:NAME, hf:NAME, folders and .npz files"
     )
 
 

@@ -173,9 +173,7 @@ def _fitted(image: Image.Image, preprocess: Preprocess) -> Image.Image:
 
 
 def _centre(image: Image.Image, width: int, height: int, floor: bool = False) -> Image.Image:
-    left, top = (
-        margin // 2 if floor else round(margin / 2) for margin in (image.width - width, image.height - height)
-    )
+    left, top = (margin // 2 if floor else round(margin / 2) for margin in (image.width - width, image.height - height))
     return image.crop((left, top, left + width, top + height))
 
 

@@ -18,8 +18,8 @@ MODELS = (
     ("hf:ORG/NAME", "an image classifier of the Hugging Face hub, or hf:FOLDER, a folder that save_pretrained wrote"),
     (
         "FILE",
-        "a state dict (.safetensors, .pth, .pt, with --arch, such as resnet18 or timm:NAME), an exported program (.pt2), TorchScript, or ONNX "
-        "(.onnx, for attacks without gradients)",
+        "a state dict (.safetensors, .pth, .pt, with --arch, such as resnet18 or timm:NAME), an exported program "
+        "(.pt2), TorchScript, or ONNX (.onnx, for attacks without gradients)",
     ),
 )
 

@@ -61,16 +61,20 @@ def load(request: Request) -> ModelSource:
     if not folder.is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", place):
         raise ModelError(f"{place!r} is no folder, and no name such as hf:google/vit-base-patch16-224: check it")
     with quiet(transformers):
-        config = _config(transformers, place)
-        net, missing = _weights(transformers, place, config)
+        config = _config(transformers, place, request.name)
+        net, missing = _weights(transformers, place, config, request.name)
         _check_whole(net, missing, request.name)
         channels = int(getattr(config, "num_channels", 3) or 3)
         found = read_processor(transformers, place, channels, request)
     known = getattr(config, "dtype", None)
-    cast = f", {str(known).removeprefix('torch.')} weights run in float32" if known not in (None, torch.float32) else ""
+    said = [type(net).__name__]
+    if known not in (None, torch.float32):
+        said.append(f"{str(known).removeprefix('torch.')} weights run in float32")
+    if found.by_pillow:
+        said.append("pictures resized as by its Pillow backend")
     return ModelSource(
         _Logits(net, found.flipped),
-        f"{folder.resolve().name if folder.is_dir() else place} ({type(net).__name__}{cast})",
+        f"{folder.resolve().name if folder.is_dir() else place} ({', '.join(said)})",
         found.preprocess,
         mean=found.mean,
         std=found.std,
@@ -95,7 +99,7 @@ def quiet(library: Any) -> Iterator[None]:
             log.enable_progress_bar()
 
 
-def _config(transformers: Any, place: str) -> Any:
+def _config(transformers: Any, place: str, name: str) -> Any:
     """The configuration, of a kind of model that classifies pictures.
 
     Raises:
@@ -104,43 +108,43 @@ def _config(transformers: Any, place: str) -> Any:
     try:
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
     except ImportError as error:
-        raise ModelError(f"{PREFIX}{place} needs a package that is not here ({one_line(error)})") from None
+        raise ModelError(f"{name} needs a package that is not here ({one_line(error)})") from None
     except OSError as error:
         if Path(place).is_dir():
             raise ModelError(f"{place}: config.json cannot be read ({one_line(error)}): save it again") from None
         raise ModelError(
-            f"{PREFIX}{place} is not in the Hugging Face cache and could not be fetched ({one_line(error)}): run "
+            f"{name} is not in the Hugging Face cache and could not be fetched ({one_line(error)}): run "
             f"hf download {place} where there is a network, or give the folder it is in"
         ) from None
     except Exception as error:  # of a kind that is not known, or one that brings its own code
         own = "it brings code of its own, which is not run" if "trust_remote_code" in str(error) else one_line(error)
-        raise ModelError(f"{PREFIX}{place} is no model that transformers knows ({own}): load it in a file.py") from None
+        raise ModelError(f"{name} is no model that transformers knows ({own}): load it in a file.py") from None
     if type(config) not in transformers.AutoModelForImageClassification._model_mapping:
-        raise ModelError(f"{PREFIX}{place} is a {config.model_type}, of which there is no image classifier")
+        raise ModelError(f"{name} is a {config.model_type}, of which there is no image classifier")
     if getattr(config, "quantization_config", None):
-        raise ModelError(f"{PREFIX}{place} has quantised weights, which have no gradients: give the original")
+        raise ModelError(f"{name} has quantised weights, which have no gradients: give the original")
     task = config.problem_type
     if task in ("multi_label_classification", "regression") or config.num_labels < 2:
         what = task.replace("_", " ") if task else f"{config.num_labels} output"
-        raise ModelError(f"{PREFIX}{place} is made for {what}: one class for each picture is needed")
+        raise ModelError(f"{name} is made for {what}: one class for each picture is needed")
     return config
 
 
-def _weights(transformers: Any, place: str, config: Any) -> tuple[nn.Module, list[str]]:
+def _weights(transformers: Any, place: str, config: Any, name: str) -> tuple[nn.Module, list[str]]:
     """The network in float32, and the keys of its weights that the file has not."""
     try:
         net, info = transformers.AutoModelForImageClassification.from_pretrained(
             place, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
         )
     except ImportError as error:
-        raise ModelError(f"{PREFIX}{place} needs a package that is not here ({one_line(error)})") from None
+        raise ModelError(f"{name} needs a package that is not here ({one_line(error)})") from None
     except Exception as error:  # absent, damaged, of other shapes: transformers has a kind for each
         raise ModelError(
-            f"the weights of {PREFIX}{place} cannot be loaded ({one_line(error)}): "
+            f"the weights of {name} cannot be loaded ({one_line(error)}): "
             f"{'save' if Path(place).is_dir() else 'download'} it again"
         ) from None
     if "pixel_values" not in inspect.signature(net.forward).parameters:
-        raise ModelError(f"{PREFIX}{place} is a {type(net).__name__}, which does not take pictures as pixels")
+        raise ModelError(f"{name} is a {type(net).__name__}, which does not take pictures as pixels")
     return net, sorted(info["missing_keys"])
 
 

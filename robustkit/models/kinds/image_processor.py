@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,12 +28,14 @@ class Processing:
         preprocess: up to pixels in [0,1].
         mean, std: normalisation, in the order of the picture's channels; None for none.
         flipped: then the channels are reversed.
+        by_pillow: as the processor's Pillow backend does it, which differs from what is done by default.
     """
 
     preprocess: Preprocess
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     flipped: bool = False
+    by_pillow: bool = False
 
 
 def read_processor(transformers: Any, place: str, channels: int, request: Request) -> Processing:
@@ -63,15 +65,12 @@ def read_processor(transformers: Any, place: str, channels: int, request: Reques
             failure = failure or f" ({one_line(error)})"
             continue
         if found is not None:
-            return found if request.size is None else _at(found, request.size)
+            fitted = found.preprocess if request.size is None else found.preprocess.at(request.size)
+            return replace(found, preprocess=fitted, by_pillow=backend is not None)
     raise ModelError(
         f"{request.name}: what its {type(processor).__name__} does to a picture cannot be done here{failure}: "
         "give size, mean and std"
     )
-
-
-def _at(found: Processing, size: tuple[int, int]) -> Processing:
-    return Processing(found.preprocess.at(size), found.mean, found.std, found.flipped)
 
 
 def _found(processor: Any, channels: int, tolerance: float) -> Processing | None:
@@ -87,7 +86,7 @@ def _found(processor: Any, channels: int, tolerance: float) -> Processing | None
     scale, shift = ((white - black).double().mean((1, 2)), black.double().mean((1, 2)))
     if not bool((scale > 0).all()):
         return None
-    mean, std = _normalisation(processor, -shift / scale, 1 / scale)
+    mean, std = _normalisation(processor, 0.0 - shift / scale, 1 / scale)
     tint = run(_plain((40, 120, 200)[:channels])) if channels == 3 else None
     first, last = (0.0, 1.0) if tint is None else unnormalised(tint, mean, std).mean((1, 2))[[0, 2]].tolist()
     flipped = first > last
@@ -122,9 +121,10 @@ def _normalisation(processor: Any, mean: Tensor, std: Tensor) -> tuple[Tensor, T
 
 def _candidates(processor: Any, size: tuple[int, int], channels: int) -> Iterator[Preprocess]:
     """Preprocessing that a processor of this configuration might do, of its `size` [height, width]."""
-    if (config := getattr(processor, "data_config", None)) is not None:  # timm's transform
-        name, percent = str(config["interpolation"]), float(config["crop_pct"])
-        sides = [int(side / percent) for side in size]
+    config = getattr(processor, "data_config", None)
+    if config is not None:  # timm's transform
+        name, share = str(config["interpolation"]), float(config["crop_pct"])
+        sides = [int(side / share) for side in size]
         yield Preprocess(size, channels, sides[0], name)
         yield Preprocess(size, channels, (sides[0], sides[1]), name)
         return

@@ -155,7 +155,9 @@ def _preprocess(config: Mapping[str, Any], request: Request) -> Preprocess:
             lambda picture: unnormalised(transform(picture), mean, std),
         )
     except Exception as error:  # of a filter that there is not, or a transform that makes no picture
-        raise ModelError(f"{request.arch or request.name}: its preprocessing cannot be run ({one_line(error)})") from None
+        raise ModelError(
+            f"{request.arch or request.name}: its preprocessing cannot be run ({one_line(error)})"
+        ) from None
     if best is None or off > EXACT:
         raise ModelError(
             f"{request.arch or request.name} is preprocessed in a way that cannot be done here (crop mode "
