@@ -147,20 +147,19 @@ def _preprocess(config: Mapping[str, Any], request: Request) -> Preprocess:
     base = Preprocess((height, width), channels, interpolation=str(config["interpolation"]))
     squash = Preprocess(base.size, channels, (tall, wide), base.interpolation)
     short = Preprocess(base.size, channels, tall, base.interpolation)
-    transform = create_transform(**config, is_training=False)
     mean, std = (torch.tensor(config[key], dtype=torch.float64) for key in ("mean", "std"))
+    ways = {"squash": [squash], "center": [short if tall == wide else base]}.get(config["crop_mode"], [])
+    reason = f"crop mode {config['crop_mode']}, {config['interpolation']}, crop_pct {config['crop_pct']}"
     try:
-        best, off = closest(
-            {"squash": [squash], "center": [short if tall == wide else base]}.get(config["crop_mode"], []),
-            lambda picture: unnormalised(transform(picture), mean, std),
-        )
+        transform = create_transform(**config, is_training=False)
+        best, off = closest(ways, lambda picture: unnormalised(transform(picture), mean, std))
     except Exception as error:  # of a filter that there is not, or a transform that makes no picture
-        raise ModelError(
-            f"{request.arch or request.name}: its preprocessing cannot be run ({one_line(error)})"
-        ) from None
-    if best is None or off > EXACT:
-        raise ModelError(
-            f"{request.arch or request.name} is preprocessed in a way that cannot be done here (crop mode "
-            f"{config['crop_mode']}, {config['interpolation']}, crop_pct {config['crop_pct']}): give another input size"
-        )
-    return best
+        best, off, reason = None, 0.0, one_line(error)
+    if best is not None and off <= EXACT:
+        return best
+    if request.size is not None and not request.normalised:
+        return Preprocess(base.size, channels)
+    raise ModelError(
+        f"{request.arch or request.name} is preprocessed in a way that cannot be done here ({reason}): "
+        "give size, mean and std of your own"
+    )
