@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-# Read when huggingface_hub is imported; a test that imports this first never asks the network.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 from PIL import Image
 
 SIZES = ((131, 97), (97, 131), (75, 301), (300, 211), (23, 31), (40, 39), (181, 181))
@@ -29,8 +25,6 @@ def pictures(mode: str = "RGB") -> list[Image.Image]:
 
 def hub_cache(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache in the place of the user's."""
-    import huggingface_hub.constants as constants
-
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(root))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     root.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ class _Logits(nn.Module):
 
 def is_folder(request: Request) -> bool:
     """A folder that `save_pretrained` wrote."""
-    return (request.file / "config.json").is_file()
+    return request.name != "" and (request.file / "config.json").is_file()
 
 
 def load(request: Request) -> ModelSource:

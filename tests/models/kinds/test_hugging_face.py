@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from hub_tools import cached, hub_cache, pictures
 from torch import nn
-
-transformers = pytest.importorskip("transformers")
 
 from robustkit import load_model
 from robustkit.data.pictures import to_input

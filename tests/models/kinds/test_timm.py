@@ -7,20 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from hub_tools import cached, hub_cache, pictures
 from safetensors.torch import save_file
-from torch import nn
-
-timm = pytest.importorskip("timm")
-
 from timm.data import create_transform, resolve_data_config
+from torch import nn
 
 from robustkit import load_model
 from robustkit.data.class_names import imagenet_labels
 from robustkit.data.pictures import Preprocess, to_input
 from robustkit.errors import ConfigError, ModelError
-from robustkit.models.kinds import timm as loader
 from robustkit.models.load import LoadedModel
 
 
@@ -161,4 +158,3 @@ def test_without_timm_there_is_the_command_that_installs_it(monkeypatch, refuses
     monkeypatch.setitem(sys.modules, "timm", None)
     with refuses(ModelError, r"timm:resnet18 needs timm: pip install 'robustkit\[timm\]'"):
         load_model("timm:resnet18", device="cpu")
-    assert loader.PREFIX == "timm:"
