@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,9 @@ import torch
 from audit_tools import Cli, Digits, make_digits
 
 pytest_plugins = ["loader_fixtures"]
+
+# No test fetches anything; the libraries read this when they are imported.
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,6 +11,7 @@ from torch import Tensor
 from robustkit.data.arrays import MnistSamples, TensorData, npz_data
 from robustkit.data.dataset import Batch, Data
 from robustkit.data.folders import ImageNetSamples, folder_data
+from robustkit.data.kinds import hugging_face
 from robustkit.data.kinds.array_files import npy_data, pt_data, safetensors_data
 from robustkit.data.kinds.code import code_data, is_code
 from robustkit.data.kinds.medmnist import medmnist_data
@@ -27,7 +28,11 @@ Loader = Callable[[str], Data]
 
 # A kind of data is a line of one of these tables: by its name, the prefix of its name or the suffix of its file.
 NAMES: dict[str, Loader] = {"imagenet-samples": ImageNetSamples, "mnist-samples": MnistSamples}
-PREFIXES: dict[str, Loader] = {"torchvision:": torchvision_data, "medmnist:": medmnist_data}
+PREFIXES: dict[str, Loader] = {
+    "torchvision:": torchvision_data,
+    "medmnist:": medmnist_data,
+    hugging_face.PREFIX: hugging_face.load,
+}
 SUFFIXES: dict[str, Loader] = {
     ".npz": npz_data,
     ".npy": npy_data,
@@ -42,10 +47,11 @@ def load_data(name: str | os.PathLike[str]) -> Data:
     """The data called `name`, listed but not read; see `data_names`.
 
     Args:
-        name: "imagenet-samples", "mnist-samples", "torchvision:CIFAR10", "medmnist:dermamnist", a folder with one
-            sub-folder of pictures per class, an `.npz`, `.pt` or `.safetensors` file or `x.npy` with `y.npy` beside it
-            of x (uint8 [N, H, W, C], or float32 [N, C, H, W] in [0,1]) and y (int [N]), a `.csv` or `.parquet` table
-            of paths and labels, or "file.py:NAME", Python code that is run.
+        name: "imagenet-samples", "mnist-samples", "torchvision:CIFAR10", "medmnist:dermamnist", "hf:NAME:SPLIT", a folder
+            with one sub-folder of pictures per class, one that `datasets` saved or one of parquet files, an `.npz`, `.pt`
+            or `.safetensors` file or `x.npy` with `y.npy` beside it of x (uint8 [N, H, W, C], or float32 [N, C, H, W] in
+            [0,1]) and y (int [N]), a `.csv` or `.parquet` table of paths and labels, or "file.py:NAME", Python code that
+            is run.
 
     Raises:
         DataError: unknown, not there, empty, or not of the form it should have.
@@ -58,6 +64,8 @@ def load_data(name: str | os.PathLike[str]) -> Data:
     if is_code(name):
         return code_data(name)
     place = Path(name)
+    if hugging_face.is_folder(place):
+        return hugging_face.load(name)
     if place.is_dir():
         return folder_data(place, name)
     if place.suffix.lower() in SUFFIXES:

@@ -11,6 +11,11 @@ DATA = (
     ("FOLDER/x.npy", "pictures, with the class indices in y.npy beside it"),
     ("FILE.csv, .parquet", "a table of picture files (path) and class names or numbers (label), or of pictures"),
     ("file.py:NAME", "tensors (x, y), a Dataset, a DataLoader or a function that returns one; the file is run"),
+    (
+        "hf:NAME[:SPLIT]",
+        "a data set of the Hugging Face hub, or a folder that save_to_disk wrote or of parquet files; columns: "
+        "hf:NAME:SPLIT?image=COLUMN&label=COLUMN",
+    ),
     ("torchvision:NAME", "the test split of a torchvision dataset: torchvision:CIFAR10"),
     ("medmnist:NAME", "the test split of a MedMNIST set that is there: medmnist:dermamnist (skin lesions)"),
 )

@@ -7,7 +7,7 @@ import io
 import os
 import stat
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,19 +45,31 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Preprocessing of a picture: resize the short side, crop the centre.
+    """Preprocessing of a picture: resize the short side or both, crop the centre.
 
     Args:
         size: (height, width) of the input, in pixels. A picture of exactly this size is used as it is.
         channels: 1 (grey) or 3 (RGB).
-        resize: pixels of the short side before the crop; None: just enough to cover `size`.
+        resize: before the crop: pixels of the short side, the other in proportion; (height, width), whatever the
+            proportions were; None: just enough to cover `size`.
         interpolation: "nearest", "bilinear", "bicubic", "lanczos", "box" or "hamming".
+        floor: an odd margin is cut with its smaller half above and on the left, as transformers does; torchvision
+            and timm round the half to even.
     """
 
     size: tuple[int, int]
     channels: int = 3
-    resize: int | None = None
+    resize: int | tuple[int, int] | None = None
     interpolation: str = "bilinear"
+    floor: bool = False
+
+    def at(self, size: tuple[int, int]) -> Preprocess:
+        """The same for inputs of another size: what is resized before the crop grows in proportion."""
+        if isinstance(self.resize, tuple):
+            height, width = (round(to * new / old) for to, new, old in zip(self.resize, size, self.size, strict=True))
+            return replace(self, size=size, resize=(height, width))
+        short = None if self.resize is None else round(max(size) * (self.resize / max(self.size)))
+        return replace(self, size=size, resize=short)
 
 
 def read_pixels(path: str | os.PathLike[str], preprocess: Preprocess) -> Pixels:
@@ -112,7 +124,8 @@ def fit(image: Image.Image, preprocess: Preprocess) -> Pixels:
         DataError: above `MAX_PIXELS`, without pixels, or with values of unknown range.
     """
     height, width = preprocess.size
-    short = preprocess.resize or max(height, width)
+    resize = preprocess.resize or max(height, width)
+    short = max(resize) if isinstance(resize, tuple) else resize
     if image.format in ("JPEG", "MPO") and image.width * image.height > DRAFT_PIXELS:
         image.draft(image.mode, (2 * short, 2 * short))
     if image.width * image.height > MAX_PIXELS:
@@ -151,6 +164,9 @@ def _scaled(values: NDArray[np.float64], mode: str) -> Pixels:
 def _fitted(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     """Short side to `resize`, then the centre of `size`; pixel for pixel what torchvision's presets do."""
     height, width = preprocess.size
+    if isinstance(preprocess.resize, tuple):
+        tall, wide = preprocess.resize
+        return _centre(image.resize((wide, tall), _FILTERS[preprocess.interpolation]), width, height, preprocess.floor)
     longest = MAX_RATIO * min(image.size)
     if max(image.size) > longest:
         image = _centre(image, min(image.width, longest), min(image.height, longest))
@@ -166,12 +182,11 @@ def _fitted(image: Image.Image, preprocess: Preprocess) -> Image.Image:
         )
     if new != image.size:
         image = image.resize(new, _FILTERS[preprocess.interpolation])
-    return _centre(image, width, height)
+    return _centre(image, width, height, preprocess.floor)
 
 
-def _centre(image: Image.Image, width: int, height: int) -> Image.Image:
-    left = round((image.width - width) / 2)
-    top = round((image.height - height) / 2)
+def _centre(image: Image.Image, width: int, height: int, floor: bool = False) -> Image.Image:
+    left, top = (margin // 2 if floor else round(margin / 2) for margin in (image.width - width, image.height - height))
     return image.crop((left, top, left + width, top + height))
 
 

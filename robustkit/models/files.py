@@ -15,6 +15,7 @@ from robustkit.data.pictures import Preprocess
 from robustkit.errors import ConfigError, ModelError
 from robustkit.models.architectures import Architecture, architecture, renamed_keys
 from robustkit.models.checkpoints import count_classes, fill, key_shapes, read_pickle, read_state
+from robustkit.models.kinds import timm
 from robustkit.models.kinds.user_code import sized
 from robustkit.models.kinds.wrapped import Network, Wanted, find_network
 from robustkit.models.kinds.wrappers import cast
@@ -50,6 +51,8 @@ def weights(request: Request) -> ModelSource:
         if file.suffix.lower() != ".safetensors":
             read_pickle(file)
         raise ModelError(f"{file} holds weights alone: say their architecture, such as --arch torchvision:resnet18")
+    if request.arch.startswith(timm.PREFIX):
+        return timm.weights(request)
     known = architecture(request.arch, file.name)
     titled = replace(known, title=f"{file.name} ({known.name})")
     state = read_state(file)
@@ -114,11 +117,7 @@ def filled(
         ModelError: it cannot be built for that size, or the weights of `file` do not fit it.
         ConfigError: the file holds no such weights, or has a normaliser of its own though another is given.
     """
-    preprocess = known.preprocess
-    if size is not None and size != preprocess.size:
-        scale = (preprocess.resize or max(preprocess.size)) / max(preprocess.size)
-        resize = None if preprocess.resize is None else round(max(size) * scale)
-        preprocess = replace(preprocess, size=size, resize=resize)
+    preprocess = known.preprocess if size is None else known.preprocess.at(size)
     height = preprocess.size[0]
     default = len(known.labels) if known.labels else 10
     try:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from robustkit.errors import ConfigError, ModelError
 from robustkit.models import files
 from robustkit.models.built_in import LENETS, efficientnet_lite0, lenet, torchvision
-from robustkit.models.kinds import user_code
+from robustkit.models.kinds import hugging_face, timm, user_code
 from robustkit.models.names import MODELS
 from robustkit.models.source import Loader, ModelSource, Request
 from robustkit.text import suggestion
 
 NAMES: dict[str, Loader] = {"efficientnet-lite0": efficientnet_lite0, **dict.fromkeys(LENETS, lenet)}
-PREFIXES: dict[str, Loader] = {"torchvision:": torchvision}
+PREFIXES: dict[str, Loader] = {
+    "torchvision:": torchvision,
+    timm.PREFIX: timm.pretrained,
+    hugging_face.PREFIX: hugging_face.load,
+}
 SUFFIXES: dict[str, Loader] = {
     ".safetensors": files.weights,
     ".pth": files.weights,
@@ -33,6 +37,8 @@ def find_source(request: Request) -> ModelSource:
     name = request.name
     prefix, colon, _ = name.partition(":")
     loader = NAMES.get(name) or PREFIXES.get(prefix + colon)
+    if loader is None and hugging_face.is_folder(request):
+        loader = hugging_face.load
     if loader is not None:
         if request.arch is not None:
             raise ConfigError(f"{name} has its own architecture: leave out --arch, or give a file of weights")
@@ -47,7 +53,8 @@ def find_source(request: Request) -> ModelSource:
     if not name or (not request.file.exists() and suffix not in SUFFIXES):
         known = [each for each, _ in MODELS if each.islower()]
         what = f"models of {prefix!r} are not known" if colon else f"there is no model called {name!r}"
-        raise ModelError(f"{what}{suggestion(name, known)}; there are {', '.join(known)}, torchvision:NAME and files")
+        kinds = ", ".join([*known, "torchvision:NAME", "timm:NAME", "hf:ORG/NAME"])
+        raise ModelError(f"{what}{suggestion(name, known)}; there are {kinds} and files")
     files.check_readable(request.file)
     if suffix not in SUFFIXES:
         raise ModelError(f"{name} is no kind of model file known here: it should end in {', '.join(SUFFIXES)}")

@@ -20,10 +20,12 @@ MODELS = (
         "code of yours, which is run: a torch.nn.Module, a Classifier, or a function "
         "that returns one; also package.module:NAME",
     ),
+    ("timm:NAME", "any timm classifier with its own weights: timm:convnext_tiny.fb_in1k"),
+    ("hf:ORG/NAME", "an image classifier of the Hugging Face hub, or hf:FOLDER, a folder that save_pretrained wrote"),
     (
         "FILE",
-        "a state dict (.safetensors, .pth, .pt, with --arch), an exported program (.pt2), TorchScript, or ONNX "
-        "(.onnx, for attacks without gradients)",
+        "a state dict (.safetensors, .pth, .pt, with --arch, such as resnet18 or timm:NAME), an exported program "
+        "(.pt2), TorchScript, or ONNX (.onnx, for attacks without gradients)",
     ),
 )
 
