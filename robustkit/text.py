@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+
+# Scheme; user and password, up to the last @ before the path; host and path; query.
+_ADDRESS = re.compile(r"(https?://)([^\s/?#]*@)?([^\s?#]*)(\?[^\s#]*)?", re.IGNORECASE)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -17,3 +21,20 @@ def one_line(error: BaseException) -> str:
     """The first line of an error's message, short enough for one line of a report."""
     text = " ".join((str(error).strip() or type(error).__name__).splitlines()[0].split())
     return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def without_secrets(text: str) -> str:
+    """The text, in each address of it `***` in place of user and password and of the query.
+
+    >>> without_secrets("--model=https://me:pass@host/v2/models/net?key=1#scores")
+    '--model=https://***@host/v2/models/net?***#scores'
+    """
+    return _ADDRESS.sub(lambda found: "".join(_hidden(found)), text)
+
+
+def _hidden(found: re.Match[str]) -> Iterator[str]:
+    scheme, user, rest, query = found.groups()
+    yield scheme
+    yield "***@" if user else ""
+    yield rest
+    yield "?***" if query else ""

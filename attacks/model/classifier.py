@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .channels_last import Layout
 from .fast_kernels import Kernels
 from .functions import FunctionModule
+from .rounding import sums_to_one
 
 PRECISIONS = ("fp32", "bf16")
 OUTPUTS = ("logits", "probabilities", "labels")
@@ -239,7 +240,7 @@ class Classifier:
         if not isinstance(out, Tensor):
             return out
         if self.outputs == "probabilities":
-            if out.is_floating_point() and (bool((out < -1e-4).any()) or bool((out.sum(-1) - 1).abs().gt(1e-2).any())):
+            if out.is_floating_point() and (bool((out < -1e-4).any()) or not bool(sums_to_one(out).all())):
                 raise ValueError(
                     "the model returned numbers that are no probabilities: a row is negative or not 1 in all"
                 )

@@ -10,6 +10,8 @@ A command names a dataclass of its options and their declarations:
 from __future__ import annotations
 
 import functools
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,10 +22,12 @@ from click.core import ParameterSource
 from robustkit.cli.config_file import VALUES, read_config
 from robustkit.cli.option_types import BatchSize, WholeNumber
 from robustkit.errors import ConfigError
+from robustkit.text import without_secrets
 
 if TYPE_CHECKING:
     from robustkit.data.load import Data
     from robustkit.models.load import LoadedModel
+    from robustkit.models.source import EndpointLimits
 
 _Options = TypeVar("_Options", bound="ModelOptions")
 _Declaration = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -47,6 +51,10 @@ class ModelOptions:
     precision: str
     prepare: bool
     seed: int
+    output_name: str | None
+    endpoint_rate: float | None
+    endpoint_timeout: float | None
+    endpoint_retries: int | None
     sources: Mapping[str, ParameterSource | None]
 
     def given(self, name: str) -> bool:
@@ -69,10 +77,20 @@ class ModelOptions:
             std=self.std,
             size=tuple(self.size) if isinstance(self.size, list) else self.size,
             labels=self.labels,
+            output_name=self.output_name,
+            limits=self.limits(),
             device=self.device,
             precision=self.precision,
             prepare=self.prepare,
         )
+
+    def limits(self) -> EndpointLimits | None:
+        """The limits on what is asked of an endpoint, None where none is given."""
+        from robustkit.models.source import EndpointLimits
+
+        given = {"rate": self.endpoint_rate, "timeout": self.endpoint_timeout, "retries": self.endpoint_retries}
+        numbers: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return EndpointLimits(**numbers) if numbers else None
 
     def load_data(self, name: str | None) -> Data:
         """The data called so; without a name the samples that go with the model."""
@@ -114,6 +132,11 @@ def with_options(kind: type[_Options], declarations: Sequence[_Declaration]) -> 
     return decorate
 
 
+def recorded_command() -> str:
+    """The command line as a report repeats it, without passwords and keys in addresses."""
+    return without_secrets(shlex.join(["robustkit", *sys.argv[1:]]))
+
+
 def not_empty(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Refuse an empty text, which a variable that is not set leaves behind: it would mean the current folder."""
     if value is not None and not value.strip():
@@ -135,6 +158,10 @@ MODEL = [
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     click.option("--precision", default="auto", show_default=True, help="Of gradients: auto, fp32 or bf16."),
     click.option("--prepare/--no-prepare", default=True, show_default=True, help="Fold batch norm into convolutions."),
+    click.option("--output-name", metavar="NAME", help="Which output of an endpoint to take, where it has several."),
+    click.option("--endpoint-rate", type=float, metavar="N", help="Send an endpoint N pictures a second at most."),
+    click.option("--endpoint-timeout", type=float, metavar="SECONDS", help="Of each request to it; 30 by default."),
+    click.option("--endpoint-retries", type=WholeNumber(0), metavar="N", help="Of each request to it; 5 by default."),
     click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="Of all random draws."),
     click.option(
         "--config",

@@ -19,11 +19,11 @@ from robustkit.models import speedup
 from robustkit.models.loaders import find_source
 from robustkit.models.names import model_names
 from robustkit.models.programs import Program
-from robustkit.models.source import ModelSource, Request
+from robustkit.models.source import EndpointLimits, ModelSource, Request
 from robustkit.models.speedup import Speedup
-from robustkit.text import one_line
+from robustkit.text import one_line, without_secrets
 
-__all__ = ["LoadedModel", "ModelSource", "Preprocess", "load_model", "model_names"]
+__all__ = ["EndpointLimits", "LoadedModel", "ModelSource", "Preprocess", "load_model", "model_names"]
 
 
 class LoadedModel(Classifier):
@@ -115,6 +115,9 @@ def load_model(
     std: float | Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
     labels: Sequence[str] | None = None,
+    outputs: str | None = None,
+    output_name: str | None = None,
+    limits: EndpointLimits | None = None,
     device: str = "auto",
     precision: str = "auto",
     prepare: bool = True,
@@ -122,9 +125,9 @@ def load_model(
     """The model called `name`, its normalisation folded in.
 
     Args:
-        name: one of `model_names()`. A file is a state dict (`.safetensors`, or a pickle of tensors alone),
-            an exported program (`.pt2`) or TorchScript. The last two are programs: take them only from where
-            you would take code.
+        name: one of `model_names()`. An address `https://…/v2/models/NAME` is asked by the Open Inference Protocol.
+            A file is a state dict (`.safetensors`, or a pickle of tensors alone), an exported program (`.pt2`) or
+            TorchScript. The last two are programs: take them only from where you would take code.
         arch: architecture of a state dict: "torchvision:resnet18", "resnet18", "lenet5",
             "efficientnet-lite0". It is taken to be trained on that architecture's own preprocessing; say
             otherwise with mean, std, size.
@@ -132,6 +135,10 @@ def load_model(
             the model's own; none for `.pt2` and TorchScript.
         size: input side in pixels, or (height, width).
         labels: class names, in order.
+        outputs: what it returns: "logits", "probabilities" or "labels"; by default logits, of an endpoint as its
+            answers look.
+        output_name: which of an endpoint's outputs to take, where it has several.
+        limits: rate, timeout and retries of an endpoint.
         device: "auto" (CUDA if there is one), or torch's name of one.
         precision: of gradients: "fp32", "bf16", or "auto": whichever a short trial finds to be faster, so that two runs
             may differ; a gate that must not move by a single sample names it. Verdicts are in fp32.
@@ -141,13 +148,27 @@ def load_model(
         ModelError: unknown name, a file that is no model, weights that do not fit, no logits.
         ConfigError: an option that is out of range or does not apply.
     """
-    name = os.fspath(name)
+    given, name = os.fspath(name), without_secrets(os.fspath(name))
     if precision not in ("auto", *PRECISIONS):
         raise ConfigError(f"precision is auto, fp32 or bf16, not {precision!r}")
     place = _device(device)
-    source = find_source(Request(name, arch, _size(size), mean is None and std is None, place))
+    source = find_source(
+        Request(
+            given,
+            arch,
+            _size(size),
+            mean is None and std is None,
+            place,
+            labels=None if labels is None else tuple(labels),
+            outputs=outputs,
+            output_name=output_name,
+            limits=limits,
+        )
+    )
     if mean is not None or std is not None:
         source = replace(source, mean=mean, std=std)
+    if outputs is not None and outputs != "auto":
+        source = replace(source, outputs=outputs)
     if labels is not None:
         source = replace(source, labels=tuple(labels))
     if source.classes is not None and source.labels is not None and len(source.labels) != source.classes:
@@ -157,7 +178,7 @@ def load_model(
     if not isinstance(source.net, Program):
         source.net.to(place).eval()
     try:
-        model = LoadedModel(name, source, "fp32" if precision == "auto" else precision)
+        model = LoadedModel(name, source, "fp32" if precision == "auto" else precision, source.outputs)
     except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(one_line(error)) from None
     if source.channels:

@@ -15,6 +15,11 @@ MODELS = (
         "any torchvision classifier with its own weights: torchvision:resnet50, torchvision:vgg16",
     ),
     (
+        "https://HOST/v2/models/NAME",
+        "a model that a server of the Open Inference Protocol (KServe, Triton, MLServer) answers for, for attacks "
+        "without gradients; http:// too",
+    ),
+    (
         "FILE",
         "a state dict (.safetensors, .pth, .pt, with --arch), an exported program (.pt2), TorchScript, or ONNX "
         "(.onnx, for attacks without gradients)",

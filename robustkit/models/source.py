@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,32 @@ import torch
 from torch import nn
 
 from robustkit.data.pictures import Preprocess
+from robustkit.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EndpointLimits:
+    """Limits on what is asked of a prediction endpoint.
+
+    Args:
+        rate: pictures a second, at most; None for no limit.
+        timeout: seconds in which each request must be taken and answered.
+        retries: times that a request is sent again where the server cannot answer.
+
+    Raises:
+        ConfigError: a number that is out of range.
+    """
+
+    rate: float | None = None
+    timeout: float = 30.0
+    retries: int = 5
+
+    def __post_init__(self) -> None:
+        for name, value in (("rate", self.rate), ("timeout", self.timeout)):
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"the endpoint's {name} is a number above 0, not {value!r}")
+        if not 0 <= self.retries <= 20:
+            raise ConfigError(f"the endpoint's retries are a whole number from 0 to 20, not {self.retries!r}")
 
 
 @dataclass(frozen=True)
@@ -22,6 +49,10 @@ class Request:
         size: (height, width) of the input, in pixels; None leaves the choice to the loader.
         normalised: the network is trained on its architecture's own normalisation; False where another was given.
         device: of the network.
+        labels: names of the classes, in order, where the user gives them.
+        outputs: what the model returns, where the user says it.
+        output_name: of its outputs, where the user names one.
+        limits: on what is asked of a prediction endpoint, where the user sets any.
     """
 
     name: str
@@ -29,6 +60,10 @@ class Request:
     size: tuple[int, int] | None
     normalised: bool
     device: torch.device
+    labels: tuple[str, ...] | None = None
+    outputs: str | None = None
+    output_name: str | None = None
+    limits: EndpointLimits | None = None
 
     @property
     def file(self) -> Path:
@@ -49,6 +84,7 @@ class ModelSource:
         digest: SHA-256 (hex) of the file that it is from; None stands for that of the weights.
         channels: numbers of channels to try the network with, in order, until one fits; empty where there is nothing
             to find out.
+        outputs: what the network returns; see `Classifier`.
     """
 
     net: nn.Module
@@ -60,6 +96,7 @@ class ModelSource:
     classes: int | None = None
     digest: str | None = None
     channels: tuple[int, ...] = ()
+    outputs: str = "logits"
 
 
 Loader = Callable[[Request], ModelSource]
