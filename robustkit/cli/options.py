@@ -134,7 +134,7 @@ def with_options(kind: type[_Options], declarations: Sequence[_Declaration]) -> 
 
 def recorded_command() -> str:
     """The command line as a report repeats it, without passwords and keys in addresses."""
-    return without_secrets(shlex.join(["robustkit", *sys.argv[1:]]))
+    return shlex.join(["robustkit", *map(without_secrets, sys.argv[1:])])
 
 
 def not_empty(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

@@ -142,6 +142,8 @@ def endpoint(request: Request) -> ModelSource:
         found = None
     if found is None:
         raise ConfigError(f"{shown} is no address of a model: write https://HOST/v2/models/NAME")
+    if re.search(r"\s", request.name):
+        raise ConfigError("the address of the model holds a space: write %20, in a password too")
     connection = Connection(request.name, request.limits or EndpointLimits())
     metadata = connection.ask()
     inputs = protocol.tensors(metadata, "inputs", shown)
@@ -172,8 +174,9 @@ def _answers(
     x = torch.rand(3, pictures.channels, *pictures.size, generator=torch.Generator().manual_seed(0))
     x[0] = 0.5
     at_once = min(rows_at_once(pictures), len(x))
+    parts = x.tensor_split([*range(at_once, len(x), at_once)])
     try:
-        found = [infer(connection, pictures, output, part) for part in x.tensor_split(range(at_once, len(x), at_once))]
+        found = [infer(connection, pictures, output, part) for part in parts]
     except TooLargeError:
         raise too_large(connection, at_once) from None
     if len({(part.shape[1:], part.dtype) for part in found}) > 1:
