@@ -20,6 +20,12 @@ def sums_to_one(probabilities: Tensor, tolerance: float = 1e-2) -> Tensor:
     return (total <= 1 + above) & (total >= 1 - below)
 
 
+def look_like_probabilities(scores: Tensor) -> bool:
+    """Say whether all rows of scores [B, K] can be probabilities: in [0,1], and 1 in all but for rounding."""
+    inside = bool((scores >= -1e-5).all() and (scores <= 1 + 1e-5).all())
+    return inside and bool(sums_to_one(scores).all())
+
+
 def rounding_step(values: Tensor) -> float:
     """The step 10^-d of the fewest digits d that all values have after the point; 0 where it is more than six."""
     exact = values.double()

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from robustkit.attacks.model.rounding import look_like_probabilities
 from robustkit.data.pictures import Preprocess
 from robustkit.errors import ConfigError, ModelError
 from robustkit.models.kinds import inference_protocol as protocol
@@ -189,7 +190,7 @@ def _answers(
         raise ConfigError(f"{where} answers {output}: scores of two classes at least are needed for --outputs {asked}")
     if not np.isfinite(array).all():
         raise ModelError(f"{where} answers with scores that are not finite: its weights or its pixels are broken")
-    kind = asked or protocol.score_kind(array)
+    kind = asked or ("probabilities" if look_like_probabilities(torch.from_numpy(array)) else "logits")
     return Answers(output, kind, array.shape[1], request.labels)
 
 

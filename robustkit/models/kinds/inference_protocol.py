@@ -148,14 +148,6 @@ def decode(answer: Mapping[str, Any], output: TensorInfo, rows: int, where: str)
     return array
 
 
-def score_kind(scores: NDArray[np.float64]) -> str:
-    """What scores [B, K] are: "probabilities" where all rows can be, rounded ones included, else "logits"."""
-    from robustkit.attacks.model.rounding import sums_to_one
-
-    inside = bool((scores >= -1e-5).all() and (scores <= 1 + 1e-5).all())
-    return "probabilities" if inside and bool(sums_to_one(torch.from_numpy(scores)).all()) else "logits"
-
-
 def output_tensor(infos: Sequence[TensorInfo], wanted: str | None, where: str) -> TensorInfo:
     """The output called `wanted`, or the only one.
 
