@@ -59,9 +59,9 @@ def audit(
     Memory does not grow with the number of samples but for a few numbers each.
 
     Args:
-        model: from `load_model`; or, with tensors as data, any Classifier, module or function on pixels in [0,1], or a model
-            of MAITE's protocol.
-        data: from `load_data`, a pair (x float32 [N, C, H, W] in [0,1], y int64 [N]), or a data set of MAITE's protocol.
+        model: from `load_model`; or, with tensors or a MAITE data set as data, any Classifier, module or function on
+            pixels in [0,1], or a MAITE model (`maite.protocols.image_classification`).
+        data: from `load_data`; a pair (x float32 [N, C, H, W] in [0,1], y int64 [N]); or a MAITE data set.
         attacks: budgeted ones take their ε from the grid, whatever their own eps says.
         eps: the grid, in pixel units; needed if an attack is budgeted. A mapping also says how to write each.
         seed: of all random draws; a sample's draws depend on (seed, sample id) alone.

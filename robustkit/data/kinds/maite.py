@@ -91,7 +91,7 @@ class MaiteData(Data):
             )
         if found.ndim != 1 or found.dtype.kind not in "buif" or len(found) < 2 or np.isnan(found.astype(float)).any():
             raise DataError(
-                f"{self.name}: item {index} has a target {found.dtype} {list(found.shape)}: one number a class is needed"
+                f"{self.name}: item {index} has a target {found.dtype} {list(found.shape)}: a number a class is needed"
             )
         if picture.dtype != np.uint8 and not (picture.min() >= 0 and picture.max() <= 1):
             raise DataError(
