@@ -80,11 +80,8 @@ class MaiteData(Data):
             name = str(metadata["id"])
         except Exception as error:  # anybody's code
             raise DataError(f"{self.name}: item {index} cannot be read ({one_line(error)})") from None
-        if (
-            picture.ndim != 3
-            or picture.shape[0] not in (1, 3)
-            or (picture.dtype != np.uint8 and picture.dtype.kind != "f")
-        ):
+        numbers = picture.dtype == np.uint8 or picture.dtype.kind == "f"
+        if picture.ndim != 3 or picture.shape[0] not in (1, 3) or not numbers:
             raise DataError(
                 f"{self.name}: item {index} has a picture {picture.dtype} {list(picture.shape)}: "
                 "uint8, or float in [0,1], of [C, H, W] is needed, C 1 or 3"
@@ -109,7 +106,7 @@ class MaiteData(Data):
         wanted = (model.preprocess.channels, *model.preprocess.size)
         if self.classes != model.num_classes:
             raise DataError(
-                f"{self.name} has {self.classes} classes, {model.name} {model.num_classes}: they must match"
+                f"{self.name} has {self.classes} classes, {model.name} has {model.num_classes}: not the same"
             )
         if not self.whole and self.shape != wanted:
             have, want = ("×".join(map(str, sides)) for sides in (self.shape, wanted))
@@ -126,16 +123,14 @@ class MaiteData(Data):
 
     def _read(self, index: int, model: Asks, order: Sequence[int]) -> tuple[Tensor, int]:
         picture, target, _ = self.item(index)
-        wanted = (model.preprocess.channels, *model.preprocess.size)
-        if picture.shape != wanted:
-            if picture.dtype != np.uint8:
-                have = "×".join(map(str, picture.shape))
-                raise DataError(f"{self.name}: item {index} is {have}, not as large as the first")
-            planes = picture[0] if picture.shape[0] == 1 else picture.transpose(1, 2, 0)
-            return to_input(Image.fromarray(np.ascontiguousarray(planes)), model.preprocess), order[
-                int(target.argmax())
-            ]
-        return _scaled(picture), order[int(target.argmax())]
+        y, wanted = order[int(target.argmax())], (model.preprocess.channels, *model.preprocess.size)
+        if picture.shape == wanted:
+            return _scaled(picture), y
+        if picture.dtype != np.uint8:
+            have = "×".join(map(str, picture.shape))
+            raise DataError(f"{self.name}: item {index} is {have}, not as large as the first")
+        planes = picture[0] if picture.shape[0] == 1 else picture.transpose(1, 2, 0)
+        return to_input(Image.fromarray(np.ascontiguousarray(planes)), model.preprocess), y
 
 
 def _scaled(picture: Array) -> Tensor:

@@ -85,9 +85,7 @@ def from_maite(model: Any, x: Tensor, whole: bool = False) -> LoadedModel:
 def _way(model: Any, x: Tensor, name: str, whole: bool) -> tuple[MaiteModule, Tensor]:
     """The way to ask it that gives the most (gradients, fractions of a level) and the same scores as the plainest."""
     plain = MaiteModule(model, 255.0 if whole else 1.0, whole)
-    mode = isinstance(model, nn.Module) and model.training
-    plain.eval()
-    try:
+    with Classifier(plain).frozen():
         try:
             expected = plain(x).detach()
         except Exception as error:  # anybody's code
@@ -100,15 +98,11 @@ def _way(model: Any, x: Tensor, name: str, whole: bool) -> tuple[MaiteModule, Te
                     scores = other(x.clone().requires_grad_(differentiable))
             except Exception:  # it takes no tensors, or no fractions: there are other ways
                 continue
-            near = scores.shape == expected.shape and torch.allclose(
-                scores.detach(), expected, rtol=_SAME, atol=_SAME * float(expected.abs().max())
-            )
-            if near and scores.requires_grad >= differentiable:
+            answer, size = scores.detach().double(), _SAME * float(expected.abs().max())
+            same = answer.shape == expected.shape and torch.allclose(answer, expected.double(), rtol=_SAME, atol=size)
+            if same and (scores.requires_grad or not differentiable):
                 return other, expected
-        return plain, expected
-    finally:
-        if mode:
-            model.train()
+    return plain, expected
 
 
 class ModelForMaite:
