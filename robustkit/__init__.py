@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from robustkit.auditing.run import audit
     from robustkit.certification import Bounds, Smoothing
     from robustkit.data.load import load_data
+    from robustkit.models.kinds.maite import to_maite
     from robustkit.models.load import load_model
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "load_data",
     "load_model",
     "reports",
+    "to_maite",
 ]
 
 _HOMES = {
@@ -37,6 +39,7 @@ _HOMES = {
     "certify": "robustkit.auditing.certified_audit",
     "load_data": "robustkit.data.load",
     "load_model": "robustkit.models.load",
+    "to_maite": "robustkit.models.kinds.maite",
 }
 
 

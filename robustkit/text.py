@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_ADDRESS = re.compile(r"(https?://)(\S*)", re.IGNORECASE)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -24,3 +27,23 @@ def some(items: Iterable[str]) -> str:
     listed = list(items)
     more = f", ... ({len(listed)} in all)" if len(listed) > 3 else ""
     return ", ".join(listed[:3]) + more
+
+
+def without_secrets(text: str) -> str:
+    """The text, in each address of it `***` in place of user and password and of the query.
+
+    An @ that may be part of a password hides all before it.
+
+    >>> without_secrets("--model=https://me:pass@host/v2/models/net?key=1")
+    '--model=https://***@host/v2/models/net?***'
+    """
+    return _ADDRESS.sub(_hidden, text)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    scheme, rest = found.groups()
+    place, query, tail = rest.partition("?")
+    if "@" in tail:  # of the query, or of a password with a question mark
+        return f"{scheme}***"
+    _, at, place = place.rpartition("@")
+    return f"{scheme}{'***@' if at else ''}{place}{'?***' if query else ''}"

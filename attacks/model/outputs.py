@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .rounding import sums_to_one
+
 OUTPUTS = ("logits", "probabilities", "sigmoid", "labels")
 _NAMES = ("logits", "out", "scores")  # of logits, the surest first
 _TOLERANCE = 1e-4
@@ -112,7 +114,7 @@ def logits_of(out: Tensor, kind: str, classes: int | None, x: Tensor) -> Tensor:
 
 
 def _log(out: Tensor) -> Tensor:
-    if bool((out < -_TOLERANCE).any()) or bool((out.sum(-1) - 1).abs().gt(1e-2).any()):
+    if bool((out < -_TOLERANCE).any()) or not bool(sums_to_one(out).all()):
         raise ValueError(
             "the model returned numbers that are no probabilities: a row is negative or not 1 in all; if each lies in "
             "[0,1] by itself, say outputs='sigmoid'"

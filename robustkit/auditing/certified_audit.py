@@ -6,18 +6,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from torch import Tensor
-
 from robustkit.attacks import APGD, PGD, Square
 from robustkit.attacks.core.attack import Attack
 from robustkit.auditing.progress import Watch
-from robustkit.auditing.resolve import AnyModel, default_batch, read_grid, resolved
+from robustkit.auditing.resolve import AnyData, AnyModel, default_batch, read_grid, resolved
 from robustkit.auditing.run import audit
 from robustkit.certification import Bounds, Smoothing
 from robustkit.certification.bounds import BoundsCertifier
 from robustkit.certification.certifier import Certifier
 from robustkit.certification.smoothing import SmoothingCertifier, smoothed
-from robustkit.data.load import Data
 from robustkit.errors import AuditFailed, AuditInterrupted, ConfigError
 from robustkit.models.load import LoadedModel
 from robustkit.models.memory import HalvingBatch
@@ -26,7 +23,7 @@ from robustkit.reports import AuditRecord, CheckResult
 
 def certify(
     model: AnyModel,
-    data: Data | tuple[Tensor, Tensor],
+    data: AnyData,
     method: Smoothing | Bounds,
     eps: Iterable[float] | Mapping[float, str],
     *,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 import robustkit
 from robustkit.attacks import Transfer
@@ -16,7 +16,7 @@ from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.core.validation import check_eps
 from robustkit.attacks.geometry import norms
 from robustkit.attacks.model.classifier import Classifier
-from robustkit.auditing.resolve import AnyModel, check_surrogate, default_batch, read_grid, resolved
+from robustkit.auditing.resolve import AnyData, AnyModel, check_surrogate, default_batch, read_grid, resolved
 from robustkit.certification import Certifier
 from robustkit.data.dataset import Data
 from robustkit.errors import ConfigError
@@ -32,7 +32,7 @@ class Request:
     """An audit as it was asked for; see `robustkit.audit` for each field."""
 
     model: AnyModel
-    data: Data | tuple[Tensor, Tensor]
+    data: AnyData
     attacks: Sequence[Attack]
     eps: Iterable[float] | Mapping[float, str] = ()
     seed: int = 0

@@ -11,29 +11,49 @@ from torch import Tensor, nn
 from robustkit.attacks.core.validation import is_number
 from robustkit.attacks.model.classifier import Classifier, as_classifier
 from robustkit.data.dataset import Data
+from robustkit.data.kinds.maite import MaiteData, MaiteDataset, is_maite_dataset
 from robustkit.data.load import tensor_data
 from robustkit.errors import ConfigError, ModelError
 from robustkit.models.kinds.blame import reason_of
+from robustkit.models.kinds.maite import from_maite, is_maite_model
 from robustkit.models.load import LoadedModel, ModelSource, Preprocess
 from robustkit.models.trial import refused_one
 from robustkit.text import one_line
 
 _BATCH_FLOATS = 3_100_000  # input values per batch: 20 photographs of 224×224
 
-AnyModel = LoadedModel | Classifier | nn.Module | Callable[[Tensor], Any]
+_FEW = 4  # pictures by which a model of MAITE's is known
+
+AnyModel = LoadedModel | Classifier | nn.Module | Callable[[Any], Any]
+AnyData = Data | tuple[Tensor, Tensor] | MaiteDataset
 
 
-def resolved(models: Sequence[AnyModel], data: Data | tuple[Tensor, Tensor]) -> tuple[list[LoadedModel], Data]:
+def resolved(models: Sequence[AnyModel], data: AnyData) -> tuple[list[LoadedModel], Data]:
     """Models that know what an audit must know of them, and the data as such; ConfigError where they do not fit."""
+    if is_maite_dataset(data):
+        theirs = MaiteData(data)
+        x = theirs.first_pictures(_FEW)
+        return [_known(each, x, theirs.whole) for each in models], theirs
     if isinstance(data, Data):
         loaded = [each for each in models if isinstance(each, LoadedModel)]
         if len(loaded) < len(models):
             raise ConfigError("with data from load_data a model must come from load_model: it must know its input size")
         return loaded, data
     if not isinstance(data, tuple | list) or [isinstance(part, Tensor) for part in data] != [True, True]:
-        raise ConfigError("data is what load_data gives, or a pair (x [N, C, H, W], y [N]) of tensors")
+        raise ConfigError(
+            "data is what load_data gives, a data set of MAITE's, or a pair (x [N, C, H, W], y [N]) of tensors"
+        )
     found = tensor_data(*data)  # refuses what is no data
-    return [each if isinstance(each, LoadedModel) else _fitted(as_classifier(each), data[0]) for each in models], found
+    return [_known(each, data[0]) for each in models], found
+
+
+def _known(model: AnyModel, x: Tensor, whole: bool = False) -> LoadedModel:
+    """The model itself where it knows enough, else what the pictures that it will see tell of it; see `from_maite`."""
+    if isinstance(model, LoadedModel):
+        return model
+    if is_maite_model(model):
+        return from_maite(model, x[:_FEW], whole)
+    return _fitted(as_classifier(model), x)
 
 
 def _fitted(model: Classifier, x: Tensor) -> LoadedModel:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from robustkit.attacks.core.attack import Attack
 from robustkit.attacks.model.classifier import Classifier
@@ -18,6 +17,7 @@ from robustkit.auditing.outcome import BatchOutcome
 from robustkit.auditing.plan import Plan, Request, make_plan
 from robustkit.auditing.progress import Progress, Watch
 from robustkit.auditing.record import make_record
+from robustkit.auditing.resolve import AnyData, AnyModel
 from robustkit.auditing.results import Results
 from robustkit.auditing.stages import adaptive
 from robustkit.auditing.stages import checks as check_stage
@@ -25,7 +25,6 @@ from robustkit.auditing.stages.comparisons import Comparisons
 from robustkit.auditing.stages.fitting import fit
 from robustkit.auditing.worker import Preparation, Worker
 from robustkit.certification import Certifier
-from robustkit.data.dataset import Data
 from robustkit.errors import AuditFailed, AuditInterrupted, ModelError, RobustkitError
 from robustkit.models.load import LoadedModel
 from robustkit.models.memory import HalvingBatch
@@ -33,8 +32,8 @@ from robustkit.reports import Adapted, AuditRecord
 
 
 def audit(
-    model: LoadedModel | Classifier | nn.Module | Callable[[Tensor], Any],
-    data: Data | tuple[Tensor, Tensor],
+    model: AnyModel,
+    data: AnyData,
     attacks: Sequence[Attack],
     eps: Iterable[float] | Mapping[float, str] = (),
     *,
@@ -59,8 +58,9 @@ def audit(
     Memory does not grow with the number of samples but for a few numbers each.
 
     Args:
-        model: from `load_model`; or, with tensors as data, any Classifier, module or function on pixels in [0,1].
-        data: from `load_data`, or a pair (x float32 [N, C, H, W] in [0,1], y int64 [N]).
+        model: from `load_model`; or, with tensors or a MAITE data set as data, any Classifier, module or function on
+            pixels in [0,1], or a MAITE model (`maite.protocols.image_classification`).
+        data: from `load_data`; a pair (x float32 [N, C, H, W] in [0,1], y int64 [N]); or a MAITE data set.
         attacks: budgeted ones take their ε from the grid, whatever their own eps says.
         eps: the grid, in pixel units; needed if an attack is budgeted. A mapping also says how to write each.
         seed: of all random draws; a sample's draws depend on (seed, sample id) alone.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from robustkit.attacks.model.outputs import tensor_of
+from robustkit.attacks.model.rounding import sums_to_one
 from robustkit.checks.check import Finding, NotApplicable, check
 from robustkit.checks.checked_model import BATCH_TOLERANCE, CheckedModel, relative_distance
 from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, PINTOR, TEST_TIME, TRAMER, cite
@@ -123,7 +124,7 @@ def probabilities(checked: CheckedModel) -> Finding:
         raise NotApplicable(f"The model is known to return {checked.model.outputs}.")
     logits = checked.logits
     inside = (logits > -1e-5).all(1) & (logits < 1 + 1e-5).all(1)
-    share = float((inside & ((logits.sum(1) - 1).abs() < 1e-4)).float().mean())
+    share = float((inside & sums_to_one(logits, 1e-4)).float().mean())
     return Finding(
         share, f"{100 * share:.0f} % of the rows lie in [0,1] and sum to 1, as probabilities do.", wrong=share == 1
     )

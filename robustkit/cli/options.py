@@ -10,6 +10,8 @@ A command names a dataclass of its options and their declarations:
 from __future__ import annotations
 
 import functools
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,10 +22,12 @@ from click.core import ParameterSource
 from robustkit.cli.config_file import read_config
 from robustkit.cli.option_types import BatchSize, WholeNumber, names_file, numbers
 from robustkit.errors import ConfigError
+from robustkit.text import without_secrets
 
 if TYPE_CHECKING:
     from robustkit.data.load import Data
     from robustkit.models.load import LoadedModel
+    from robustkit.models.source import EndpointLimits
 
 _Options = TypeVar("_Options", bound="ModelOptions")
 _Declaration = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -51,6 +55,9 @@ class ModelOptions:
     prepare: bool
     weights: str
     seed: int
+    endpoint_rate: float | None
+    endpoint_timeout: float | None
+    endpoint_retries: int | None
     sources: Mapping[str, ParameterSource | None]
 
     def given(self, name: str) -> bool:
@@ -76,6 +83,7 @@ class ModelOptions:
             outputs=self.outputs,
             output_name=self.output_name,
             drop_background=self.drop_background,
+            limits=self.limits(),
             device=self.device,
             precision=self.precision,
             prepare=self.prepare,
@@ -84,6 +92,14 @@ class ModelOptions:
         for note in model.prepared.notes:  # before the work begins: it may not be what was meant
             click.echo(f"{self.model}: {note}", err=True)
         return model
+
+    def limits(self) -> EndpointLimits | None:
+        """The limits on what is asked of an endpoint, None where none is given."""
+        from robustkit.models.source import EndpointLimits
+
+        given = {"rate": self.endpoint_rate, "timeout": self.endpoint_timeout, "retries": self.endpoint_retries}
+        numbers: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return EndpointLimits(**numbers) if numbers else None
 
     def load_data(self, name: str | None) -> Data:
         """The data called so; without a name the samples that go with the model."""
@@ -121,6 +137,11 @@ def with_options(kind: type[_Options], declarations: Sequence[_Declaration]) -> 
         return decorated
 
     return decorate
+
+
+def recorded_command() -> str:
+    """The command line as a report repeats it, without passwords and keys in addresses."""
+    return shlex.join(["robustkit", *map(without_secrets, sys.argv[1:])])
 
 
 def not_empty(_: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -187,6 +208,9 @@ MODEL = [
         show_default=True,
         help="Of a checkpoint with averages: raw, ema, or auto: ema where there are some.",
     ),
+    click.option("--endpoint-rate", type=float, metavar="N", help="Send an endpoint N pictures a second at most."),
+    click.option("--endpoint-timeout", type=float, metavar="SECONDS", help="Of each request to it; 30 by default."),
+    click.option("--endpoint-retries", type=WholeNumber(0), metavar="N", help="Of each request to it; 5 by default."),
     click.option("--seed", type=WholeNumber(0), default=0, show_default=True, help="Of all random draws."),
     click.option(
         "--config",

@@ -17,11 +17,11 @@ from robustkit.models import speedup, trial
 from robustkit.models.loaders import find_source
 from robustkit.models.names import model_names
 from robustkit.models.programs import Program
-from robustkit.models.source import WEIGHTS, ModelSource, Request, weights_digest
+from robustkit.models.source import WEIGHTS, EndpointLimits, ModelSource, Request, weights_digest
 from robustkit.models.speedup import Speedup
-from robustkit.text import one_line
+from robustkit.text import one_line, without_secrets
 
-__all__ = ["LoadedModel", "ModelSource", "Preprocess", "load_model", "model_names"]
+__all__ = ["EndpointLimits", "LoadedModel", "ModelSource", "Preprocess", "load_model", "model_names"]
 
 
 class LoadedModel(Classifier):
@@ -116,6 +116,7 @@ def load_model(
     outputs: str = "auto",
     output_name: str | None = None,
     drop_background: bool = False,
+    limits: EndpointLimits | None = None,
     device: str = "auto",
     precision: str = "auto",
     prepare: bool = True,
@@ -124,9 +125,10 @@ def load_model(
     """The model called `name`, its normalisation folded in.
 
     Args:
-        name: one of `model_names()`. A file is a state dict (`.safetensors`, or a pickle of tensors alone),
-            an exported program (`.pt2`) or TorchScript. The last two are programs: take them only from where
-            you would take code. "net.py:NAME" and "package.module:NAME" are code of yours, and run.
+        name: one of `model_names()`. An address `https://…/v2/models/NAME` is asked by the Open Inference Protocol.
+            A file is a state dict (`.safetensors`, or a pickle of tensors alone), an exported program (`.pt2`) or
+            TorchScript. The last two are programs: take them only from where you would take code. "net.py:NAME" and
+            "package.module:NAME" are code of yours, and run.
         arch: architecture of a state dict: "torchvision:resnet18", "resnet18", "lenet5",
             "efficientnet-lite0", "net.py:NAME" for a function or class of yours. It is taken to be trained on that
             architecture's own preprocessing; say otherwise with mean, std, size.
@@ -138,6 +140,7 @@ def load_model(
             1 in all), of sigmoids (in [0,1]) or labels, and says so in the title.
         output_name: of several outputs the name or place of the logits, where that is not certain.
         drop_background: leave out class 0 of 1,001, the background of TensorFlow's networks.
+        limits: rate, timeout and retries of an endpoint.
         device: "auto" (CUDA if there is one), or torch's name of one.
         precision: of gradients: "fp32", "bf16", or "auto": whichever a short trial finds to be faster, so that two runs
             may differ; a gate that must not move by a single sample names it. Verdicts are in fp32.
@@ -149,7 +152,7 @@ def load_model(
         ModelError: unknown name, a file that is no model, weights that do not fit, no logits.
         ConfigError: an option that is out of range or does not apply.
     """
-    name = os.fspath(name)
+    given, name = os.fspath(name), without_secrets(os.fspath(name))
     if precision not in ("auto", *PRECISIONS):
         raise ConfigError(f"precision is auto, fp32 or bf16, not {precision!r}")
     if weights not in WEIGHTS:
@@ -157,7 +160,20 @@ def load_model(
     labelled = labels is not None
     wishes = trial.Wishes(outputs, output_name, drop_background, labelled)
     place = _device(device)
-    source = find_source(Request(name, arch, _size(size), mean is None and std is None, place, weights=weights))
+    source = find_source(
+        Request(
+            given,
+            arch,
+            _size(size),
+            mean is None and std is None,
+            place,
+            weights=weights,
+            labels=None if labels is None else tuple(labels),
+            outputs=outputs,
+            output_name=output_name,
+            limits=limits,
+        )
+    )
     if mean is not None or std is not None:
         source = replace(source, mean=mean, std=std)
     if labels is not None:

@@ -6,15 +6,18 @@ from robustkit.errors import ConfigError, ModelError
 from robustkit.models import files
 from robustkit.models.built_in import LENETS, efficientnet_lite0, lenet, torchvision
 from robustkit.models.kinds import hugging_face, timm, user_code
+from robustkit.models.kinds.endpoint import endpoint
 from robustkit.models.names import MODELS
 from robustkit.models.source import Loader, ModelSource, Request
-from robustkit.text import suggestion
+from robustkit.text import suggestion, without_secrets
 
 NAMES: dict[str, Loader] = {"efficientnet-lite0": efficientnet_lite0, **dict.fromkeys(LENETS, lenet)}
 PREFIXES: dict[str, Loader] = {
     "torchvision:": torchvision,
     timm.PREFIX: timm.pretrained,
     hugging_face.PREFIX: hugging_face.load,
+    "https:": endpoint,
+    "http:": endpoint,
 }
 SUFFIXES: dict[str, Loader] = {
     ".safetensors": files.weights,
@@ -37,13 +40,19 @@ def find_source(request: Request) -> ModelSource:
     name = request.name
     prefix, colon, _ = name.partition(":")
     loader = NAMES.get(name) or PREFIXES.get(prefix + colon)
+    if loader is not endpoint and request.limits is not None:
+        raise ConfigError("rate, timeout and retries are of an endpoint: leave them out")
     if loader is None and hugging_face.is_folder(request):
         loader = hugging_face.load
     if loader is not None:
         if request.arch is not None:
-            raise ConfigError(f"{name} has its own architecture: leave out --arch, or give a file of weights")
+            raise ConfigError(
+                f"{without_secrets(name)} has its own architecture: leave out --arch, or give a file of weights"
+            )
         if request.weights != "auto":
-            raise ConfigError(f"{name} has one set of weights: leave out --weights, or give a checkpoint")
+            raise ConfigError(
+                f"{without_secrets(name)} has one set of weights: leave out --weights, or give a checkpoint"
+            )
         return loader(request)
     if user_code.is_code(name):
         return user_code.load(request)

@@ -23,6 +23,11 @@ MODELS = (
     ("timm:NAME", "any timm classifier with its own weights: timm:convnext_tiny.fb_in1k"),
     ("hf:ORG/NAME", "an image classifier of the Hugging Face hub, or hf:FOLDER, a folder that save_pretrained wrote"),
     (
+        "https://HOST/v2/models/NAME",
+        "a model that a server of the Open Inference Protocol (KServe, Triton, MLServer) answers for, for attacks "
+        "without gradients; http:// too",
+    ),
+    (
         "FILE",
         "a state dict (.safetensors, .pth, .pt, with --arch, such as resnet18 or timm:NAME), an exported program "
         "(.pt2), TorchScript, or ONNX (.onnx, for attacks without gradients)",

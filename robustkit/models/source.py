@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,33 @@ import torch
 from torch import Tensor, nn
 
 from robustkit.data.pictures import Preprocess
+from robustkit.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class EndpointLimits:
+    """Limits on what is asked of a prediction endpoint.
+
+    Args:
+        rate: pictures a second, at most; None for no limit.
+        timeout: seconds in which each request must be taken and answered.
+        retries: times that a request is sent again where the server cannot answer.
+
+    Raises:
+        ConfigError: a number that is out of range.
+    """
+
+    rate: float | None = None
+    timeout: float = 30.0
+    retries: int = 5
+
+    def __post_init__(self) -> None:
+        for name, value in (("rate", self.rate), ("timeout", self.timeout)):
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"the endpoint's {name} is a number above 0, not {value!r}")
+        if not 0 <= self.retries <= 20:
+            raise ConfigError(f"the endpoint's retries are a whole number from 0 to 20, not {self.retries!r}")
+
 
 WEIGHTS = ("auto", "raw", "ema")
 
@@ -26,6 +54,10 @@ class Request:
         normalised: the network is trained on its architecture's own normalisation; False where another was given.
         device: of the network.
         weights: of a checkpoint with averaged weights beside the raw ones: "auto", "raw" or "ema".
+        labels: names of the classes, in order, where the user gives them.
+        outputs: what the model returns, where the user says it.
+        output_name: of its outputs, where the user names one.
+        limits: on what is asked of a prediction endpoint, where the user sets any.
     """
 
     name: str
@@ -34,6 +66,10 @@ class Request:
     normalised: bool
     device: torch.device
     weights: str = "auto"
+    labels: tuple[str, ...] | None = None
+    outputs: str | None = None
+    output_name: str | None = None
+    limits: EndpointLimits | None = None
 
     @property
     def file(self) -> Path:
@@ -55,6 +91,7 @@ class ModelSource:
         channels: numbers of channels to try the network with, in order, until one fits; empty where there is nothing
             to find out.
         outputs: what the network returns, see Classifier; None where a try must tell.
+        output_chosen: the loader took the output that was asked for by name.
         notes: for a report: how it was read.
     """
 
@@ -68,6 +105,7 @@ class ModelSource:
     digest: str | None = None
     channels: tuple[int, ...] = ()
     outputs: str | None = None
+    output_chosen: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +133,7 @@ def audit(options: AuditOptions) -> int:
             surrogates=surrogates,
             out=folder,
             watch=watch,
-            command=shlex.join(["robustkit", *sys.argv[1:]]),
+            command=shared.recorded_command(),
             checks=options.checks,
             adapt=options.adapt,
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,7 +114,7 @@ def certify(options: CertifyOptions) -> int:
             batch_size=options.batch_size,
             out=folder,
             watch=watch,
-            command=shlex.join(["robustkit", *sys.argv[1:]]),
+            command=shared.recorded_command(),
             checks=True,
         )
 

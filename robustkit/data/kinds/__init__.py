@@ -1,1 +1,1 @@
-"""Kinds of data that other libraries make: a file a library."""
+"""Kinds of data that people bring: a file a kind, a line in the tables of `data/load.py`."""

@@ -1,1 +1,1 @@
-"""Kinds of models that come from outside, a file each."""
+"""Kinds of models that people bring: a file a kind, a line in the tables of `models/loaders.py`."""
