@@ -97,5 +97,5 @@ def _run_info(plan: Plan, seconds: float, batch_size: int) -> RunInfo:
         python=platform.python_version(),
         platform=platform.platform(),
         threads=torch.get_num_threads(),
-        prepared=str(plan.model.prepared),
+        prepared="; ".join(filter(None, [plan.model.note, str(plan.model.prepared)])),
     )

@@ -43,6 +43,7 @@ class ModelOptions:
     std: Any
     size: Any
     labels: Any
+    output_name: str | None
     device: str
     precision: str
     prepare: bool
@@ -69,6 +70,7 @@ class ModelOptions:
             std=self.std,
             size=tuple(self.size) if isinstance(self.size, list) else self.size,
             labels=self.labels,
+            output_name=self.output_name,
             device=self.device,
             precision=self.precision,
             prepare=self.prepare,
@@ -132,6 +134,7 @@ MODEL_NAME = click.option(
 )
 MODEL = [
     click.option("--arch", help="Architecture of a state dict, such as resnet18."),
+    click.option("--output-name", metavar="NAME", help="Output of an ONNX graph with the logits."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."),
     click.option("--precision", default="auto", show_default=True, help="Of gradients: auto, fp32 or bf16."),
     click.option("--prepare/--no-prepare", default=True, show_default=True, help="Fold batch norm into convolutions."),

@@ -13,7 +13,6 @@ from robustkit.data.pictures import Preprocess
 from robustkit.errors import ConfigError, ModelError
 from robustkit.models.architectures import Architecture, architecture, renamed_keys
 from robustkit.models.checkpoints import count_classes, fill, read_pickle, read_state
-from robustkit.models.onnx import read_onnx
 from robustkit.models.programs import Program, is_torchscript, read_exported, read_torchscript
 from robustkit.models.source import ModelSource, Request
 from robustkit.text import one_line
@@ -61,11 +60,6 @@ def torchscript(request: Request) -> ModelSource:
 def exported_program(request: Request) -> ModelSource:
     """A program that `torch.export.save` wrote."""
     return _program(request, lambda file: read_exported(file, request.device))
-
-
-def onnx(request: Request) -> ModelSource:
-    """An ONNX file, run by onnxruntime."""
-    return _program(request, read_onnx)
 
 
 def _program(request: Request, read: Callable[[Path], Program]) -> ModelSource:

@@ -40,6 +40,7 @@ class LoadedModel(Classifier):
         num_classes: K, the length of a row of logits; 0 until the network has been tried, where nothing else says it.
         parameters: number of weights.
         digest: SHA-256 (hex) of the weights, of the whole file for TorchScript and `.pt2`.
+        note: what a report must say of how it was read; "" for nothing.
         prepared: changes made to it for speed; `parameters` and `digest` are those from before.
     """
 
@@ -59,6 +60,7 @@ class LoadedModel(Classifier):
         self.num_classes = source.classes or 0
         self.parameters = sum(parameter.numel() for parameter in source.net.parameters())
         self.digest = source.digest or _digest(source.net.state_dict())
+        self.note = source.note
         self.prepared = Speedup()
 
     def class_name(self, index: int) -> str:
@@ -104,7 +106,8 @@ class LoadedModel(Classifier):
             attack.check_access(self)
             attack.check_task(self.num_classes, (self.preprocess.channels, *self.preprocess.size), targeted)
         except ValueError as error:
-            raise ConfigError(str(error)) from None
+            why = f" ({self.note})" if self.note and self.access != "gradient" else ""
+            raise ConfigError(f"{error}{why}") from None
 
 
 def load_model(
@@ -115,6 +118,7 @@ def load_model(
     std: float | Sequence[float] | None = None,
     size: int | tuple[int, int] | None = None,
     labels: Sequence[str] | None = None,
+    output_name: str | None = None,
     device: str = "auto",
     precision: str = "auto",
     prepare: bool = True,
@@ -123,8 +127,8 @@ def load_model(
 
     Args:
         name: one of `model_names()`. A file is a state dict (`.safetensors`, or a pickle of tensors alone),
-            an exported program (`.pt2`) or TorchScript. The last two are programs: take them only from where
-            you would take code.
+            an exported program (`.pt2`), TorchScript or ONNX. Exported programs and TorchScript are programs: take
+            them only from where you would take code.
         arch: architecture of a state dict: "torchvision:resnet18", "resnet18", "lenet5",
             "efficientnet-lite0". It is taken to be trained on that architecture's own preprocessing; say
             otherwise with mean, std, size.
@@ -132,6 +136,7 @@ def load_model(
             the model's own; none for `.pt2` and TorchScript.
         size: input side in pixels, or (height, width).
         labels: class names, in order.
+        output_name: output of an ONNX graph with the logits, needed where it has several and none is certain.
         device: "auto" (CUDA if there is one), or torch's name of one.
         precision: of gradients: "fp32", "bf16", or "auto": whichever a short trial finds to be faster, so that two runs
             may differ; a gate that must not move by a single sample names it. Verdicts are in fp32.
@@ -145,7 +150,8 @@ def load_model(
     if precision not in ("auto", *PRECISIONS):
         raise ConfigError(f"precision is auto, fp32 or bf16, not {precision!r}")
     place = _device(device)
-    source = find_source(Request(name, arch, _size(size), mean is None and std is None, place))
+    request = Request(name, arch, _size(size), mean is None and std is None, place, output_name=output_name)
+    source = find_source(request)
     if mean is not None or std is not None:
         source = replace(source, mean=mean, std=std)
     if labels is not None:

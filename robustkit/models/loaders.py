@@ -6,6 +6,7 @@ from robustkit.errors import ConfigError, ModelError
 from robustkit.models import files
 from robustkit.models.built_in import LENETS, efficientnet_lite0, lenet, torchvision
 from robustkit.models.names import MODELS
+from robustkit.models.onnx import loader as onnx
 from robustkit.models.source import Loader, ModelSource, Request
 from robustkit.text import suggestion
 
@@ -19,7 +20,7 @@ SUFFIXES: dict[str, Loader] = {
     ".ckpt": files.weights,
     ".ts": files.torchscript,
     ".pt2": files.exported_program,
-    ".onnx": files.onnx,
+    ".onnx": onnx.load,
 }
 
 
@@ -31,6 +32,8 @@ def find_source(request: Request) -> ModelSource:
     """
     name = request.name
     prefix, colon, _ = name.partition(":")
+    if request.output_name is not None and not name.lower().endswith(".onnx"):
+        raise ConfigError(f"{name} has no outputs by name: leave out --output-name, which is for .onnx files")
     loader = NAMES.get(name) or PREFIXES.get(prefix + colon)
     if loader is not None:
         if request.arch is not None:

@@ -17,7 +17,7 @@ MODELS = (
     (
         "FILE",
         "a state dict (.safetensors, .pth, .pt, with --arch), an exported program (.pt2), TorchScript, or ONNX "
-        "(.onnx, for attacks without gradients)",
+        "(.onnx)",
     ),
 )
 

@@ -22,6 +22,7 @@ class Request:
         size: (height, width) of the input, in pixels; None leaves the choice to the loader.
         normalised: the network is trained on its architecture's own normalisation; False where another was given.
         device: of the network.
+        output_name: the output with the logits, of a graph that has several; None leaves the choice to the loader.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Request:
     size: tuple[int, int] | None
     normalised: bool
     device: torch.device
+    output_name: str | None = None
 
     @property
     def file(self) -> Path:
@@ -49,6 +51,7 @@ class ModelSource:
         digest: SHA-256 (hex) of the file that it is from; None stands for that of the weights.
         channels: numbers of channels to try the network with, in order, until one fits; empty where there is nothing
             to find out.
+        note: what a report must say of how it was read; "" for nothing.
     """
 
     net: nn.Module
@@ -60,6 +63,7 @@ class ModelSource:
     classes: int | None = None
     digest: str | None = None
     channels: tuple[int, ...] = ()
+    note: str = ""
 
 
 Loader = Callable[[Request], ModelSource]

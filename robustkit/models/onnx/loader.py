@@ -1,0 +1,153 @@
+"""Load an ONNX file: its gradients where the converted network answers as onnxruntime does, else scores alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustkit.data.pictures import Preprocess
+from robustkit.errors import ConfigError, ModelError
+from robustkit.models.onnx import agreement
+from robustkit.models.onnx.conversion import (
+    Converted,
+    Unconvertible,
+    convert,
+    cut,
+    is_half,
+    weights_beside,
+    with_weights,
+)
+from robustkit.models.onnx.entrance import Entrance, entrance
+from robustkit.models.onnx.outputs import Exit, choose
+from robustkit.models.onnx.session import Session, open_file
+from robustkit.models.programs import Program
+from robustkit.models.source import ModelSource, Request
+from robustkit.text import one_line
+
+
+def load(request: Request) -> ModelSource:
+    """The classifier in an ONNX file, float32 [B, C, H, W] -> its logits; its `note` says who answers.
+
+    Raises:
+        ModelError: onnxruntime is not there, the file is damaged, takes no pictures, or leaves size or output open.
+        ConfigError: an option that does not go with it.
+    """
+    file = request.file
+    if request.arch is not None:
+        raise ConfigError(f"{file} holds its own architecture: leave out --arch")
+    skeleton, session = open_file(file)
+    taken = entrance(file, session.get_inputs())
+    if taken.bytes and not request.normalised:
+        raise ConfigError(f"{file} takes pixels as bytes and normalises them itself: leave out mean and std")
+    size = _size(request, taken)
+    shape = (taken.channels or 3, *size)
+
+    def ask(names: Sequence[str]) -> list[Any]:
+        x = agreement.pictures(taken, shape)
+        rows = list(x.split(taken.batch)) if taken.batch else [x]
+        rows = [each for each in rows if taken.batch in (None, len(each))] or [x[:1].repeat(taken.batch or 1, 1, 1, 1)]
+        try:
+            answers = [session.run(list(names), {taken.name: taken.array(each)}) for each in rows]
+        except Exception as error:  # onnxruntime's own kinds
+            raise ModelError(f"{file} does not take pictures of {shape} ({one_line(error)}): change size") from None
+        return [torch.cat([torch.from_numpy(each) for each in column]).numpy() for column in zip(*answers, strict=True)]
+
+    end = choose(file, skeleton.graph, session.get_outputs(), request.output_name, ask)
+    beside = weights_beside(skeleton.graph, file)
+    net, who = _network(request, end, taken, shape, beside)
+    return ModelSource(
+        net,
+        file.name,
+        Preprocess(size, shape[0]),
+        labels=end.labels,
+        digest=_digest([file, *beside]),
+        channels=(taken.channels,) if taken.channels else (3, 1),
+        note=", ".join(part for part in ("ONNX", end.said, who) if part),
+    )
+
+
+def _size(request: Request, taken: Entrance) -> tuple[int, int]:
+    if taken.size is None and request.size is None:
+        raise ModelError(f"{request.name} takes pictures of any size: give the one it was trained on, such as --size 224")
+    if taken.size is not None and request.size not in (None, taken.size):
+        height, width = taken.size
+        raise ConfigError(f"{request.name} takes pictures of {height}×{width} alone: leave out --size")
+    size = request.size or taken.size
+    assert size is not None  # one of the two
+    return size
+
+
+def _network(
+    request: Request, end: Exit, taken: Entrance, shape: tuple[int, int, int], beside: list[Path]
+) -> tuple[Program, str]:
+    """The converted network if it is the graph, else the session; and which it is, for a report."""
+    file = request.file
+    model: Any = None
+    try:
+        model = with_weights(file, beside)
+        cut(model, end.name, end.inner)
+    except Unconvertible as error:
+        if end.inner:
+            raise ModelError(f"{file} needs its scores cut out of the graph, but {error}: export the tensor") from None
+        return Program(Session(file, taken, end.name), batch=taken.batch), f"scores alone: {error}"
+    source = model.SerializeToString() if end.inner else file
+    session = Program(Session(source, taken, end.name), batch=taken.batch)
+    half = is_half(model) or taken.dtype is torch.float16
+    rounds = half or taken.bytes
+    try:
+        net, apart = _equal(convert(model), session, taken, shape, agreement.HALF if half else agreement.EXACT)
+        converted = Converted(net, taken, session if rounds else None).to(request.device)
+        _try_place(converted, shape, request.device)
+    except Unconvertible as error:
+        return session, f"scores alone: {error}"
+    return Program(converted), f"gradients by the converted network, {_verdicts(taken, half, apart)}"
+
+
+def _verdicts(taken: Entrance, half: bool, apart: float) -> str:
+    equal = f"whose logits are within {apart:.1g} of the largest of onnxruntime's"
+    if taken.bytes:
+        return f"straight through the rounding of pixels to bytes, {equal}; verdicts by onnxruntime"
+    if half:
+        return f"in fp32, {equal} in half precision; verdicts by onnxruntime"
+    return f"{equal}; verdicts by it in {'fp64' if taken.dtype is torch.float64 else 'fp32'}"
+
+
+def _equal(
+    net: nn.Module, session: nn.Module, taken: Entrance, shape: tuple[int, int, int], tolerance: float
+) -> tuple[nn.Module, float]:
+    """The network for batches of any size, and how far it is from the session: in pieces of the batch size that is
+    baked into the graph, where it answers in no other."""
+    x = agreement.pictures(taken, shape)
+    try:
+        return net, agreement.difference(Converted(net, taken), session, taken, x, tolerance)
+    except Unconvertible:
+        if taken.batch is None:
+            raise
+    pieces = Program(net, batch=taken.batch)
+    return pieces, agreement.difference(Converted(pieces, taken), session, taken, x, tolerance)
+
+
+def _try_place(net: nn.Module, shape: tuple[int, int, int], place: torch.device) -> None:
+    if place.type == "cpu":
+        return
+    x = torch.rand(2, *shape, device=place, requires_grad=True)
+    try:
+        with torch.enable_grad():
+            torch.autograd.grad(net(x).sum(), x)
+    except Exception as error:  # an operator that makes tensors on the CPU
+        raise Unconvertible(f"the converted network does not run on {place} ({one_line(error)})") from None
+
+
+def _digest(files: list[Path]) -> str:
+    """SHA-256 (hex) of an ONNX file and the weights beside it."""
+    total = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
