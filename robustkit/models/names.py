@@ -16,8 +16,7 @@ MODELS = (
     ),
     (
         "FILE",
-        "a state dict (.safetensors, .pth, .pt, with --arch), an exported program (.pt2), TorchScript, or ONNX "
-        "(.onnx)",
+        "a state dict (.safetensors, .pth, .pt, with --arch), an exported program (.pt2), TorchScript, or ONNX (.onnx)",
     ),
 )
 

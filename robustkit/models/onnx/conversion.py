@@ -114,9 +114,10 @@ def convert(model: Any) -> nn.Module:
             net: nn.Module = onnx2torch.convert(simple)
     except Exception as error:  # each operator's converter raises its own kinds
         raise Unconvertible(_reason(error)) from None
-    for module in net.modules():
-        if getattr(module, "torch_dtype", None) is torch.float16:  # a cast down to half precision
-            module.torch_dtype = torch.float32
+    parts: list[Any] = list(net.modules())
+    for part in parts:
+        if getattr(part, "torch_dtype", None) is torch.float16:  # a cast down to half precision
+            part.torch_dtype = torch.float32
     for tensor in (*net.parameters(), *net.buffers()):
         if tensor.dtype is torch.float16:
             tensor.data = tensor.data.float()
@@ -124,7 +125,7 @@ def convert(model: Any) -> nn.Module:
 
 
 def _optimised(model: Any) -> Any:
-    """The graph with constants folded and identities gone, which the converter stumbles over, as an `onnx.ModelProto`."""
+    """The graph with constants folded and identities gone, which the converter cannot take."""
     import onnx
     import onnxruntime
 

@@ -61,12 +61,12 @@ class _Rounded(torch.autograd.Function):
     """Rounding to a byte, with the straight-through estimator (Bengio et al. 2013) for its gradient."""
 
     @staticmethod
-    def forward(context: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(context: Any, x: Tensor) -> Tensor:
         return x.round().clamp(0, 255)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> Tensor:
         return gradient
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -45,17 +46,15 @@ def load(request: Request) -> ModelSource:
     if taken.bytes and not request.normalised:
         raise ConfigError(f"{file} takes pixels as bytes and normalises them itself: leave out mean and std")
     size = _size(request, taken)
-    shape = (taken.channels or 3, *size)
+    shape = _shape(file, session, taken, size)
 
     def ask(names: Sequence[str]) -> list[Any]:
-        x = agreement.pictures(taken, shape)
-        rows = list(x.split(taken.batch)) if taken.batch else [x]
-        rows = [each for each in rows if taken.batch in (None, len(each))] or [x[:1].repeat(taken.batch or 1, 1, 1, 1)]
-        try:
-            answers = [session.run(list(names), {taken.name: taken.array(each)}) for each in rows]
-        except Exception as error:  # onnxruntime's own kinds
-            raise ModelError(f"{file} does not take pictures of {shape} ({one_line(error)}): change size") from None
-        return [torch.cat([torch.from_numpy(each) for each in column]).numpy() for column in zip(*answers, strict=True)]
+        x = agreement.pictures(shape)
+        if taken.batch is not None:  # as many rows as come out whole
+            x = x.repeat(taken.batch, 1, 1, 1)
+        rows = torch.split(x, taken.batch or len(x))
+        answers = [session.run(list(names), {taken.name: taken.array(each)}) for each in rows]
+        return [np.concatenate(column) for column in zip(*answers, strict=True)]
 
     end = choose(file, skeleton.graph, session.get_outputs(), request.output_name, ask)
     beside = weights_beside(skeleton.graph, file)
@@ -66,20 +65,34 @@ def load(request: Request) -> ModelSource:
         Preprocess(size, shape[0]),
         labels=end.labels,
         digest=_digest([file, *beside]),
-        channels=(taken.channels,) if taken.channels else (3, 1),
+        channels=(shape[0],),
         note=", ".join(part for part in ("ONNX", end.said, who) if part),
     )
 
 
 def _size(request: Request, taken: Entrance) -> tuple[int, int]:
     if taken.size is None and request.size is None:
-        raise ModelError(f"{request.name} takes pictures of any size: give the one it was trained on, such as --size 224")
+        raise ModelError(f"{request.name} takes pictures of any size: give that of its training, such as --size 224")
     if taken.size is not None and request.size not in (None, taken.size):
         height, width = taken.size
         raise ConfigError(f"{request.name} takes pictures of {height}×{width} alone: leave out --size")
     size = request.size or taken.size
     assert size is not None  # one of the two
     return size
+
+
+def _shape(file: Path, session: Any, taken: Entrance, size: tuple[int, int]) -> tuple[int, int, int]:
+    """Channels, height and width of a picture that the graph takes, found out where it leaves the channels open."""
+    failure = ""
+    for channels in (taken.channels,) if taken.channels else (3, 1):
+        try:
+            session.run(None, {taken.name: taken.array(torch.zeros(taken.batch or 1, channels, *size))})
+        except Exception as error:  # onnxruntime's own kinds
+            failure = failure or one_line(error)
+            continue
+        return channels, *size
+    height, width = size
+    raise ModelError(f"{file} does not take pictures of {height}×{width} ({failure}): give its size, --size")
 
 
 def _network(
@@ -122,7 +135,7 @@ def _equal(
 ) -> tuple[nn.Module, float]:
     """The network for batches of any size, and how far it is from the session: in pieces of the batch size that is
     baked into the graph, where it answers in no other."""
-    x = agreement.pictures(taken, shape)
+    x = agreement.pictures(shape)
     try:
         return net, agreement.difference(Converted(net, taken), session, taken, x, tolerance)
     except Unconvertible:

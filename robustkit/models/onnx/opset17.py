@@ -1,4 +1,4 @@
-"""An ONNX graph of a newer opset in the words of opset 17, which the converter knows."""
+"""An ONNX graph in words that the converter knows: those of opset 17."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OPSET = 17
 
 
 def lower(model: Any) -> None:
-    """Rewrite a graph of an opset above 17 in place, as far as its operators have a form there.
+    """Rewrite a graph in place, as far as its operators have a form in opset 17 that the converter knows.
 
     Axes of a reduction become an attribute, GELU is written out, attributes that came later are left off. Other
     operators keep their form: most versions since only take more types. That it all says the same is for whoever
@@ -20,14 +20,12 @@ def lower(model: Any) -> None:
         model: an `onnx.ModelProto`.
     """
     version = next(each for each in model.opset_import if each.domain in ("", "ai.onnx"))
-    if version.version <= OPSET:
-        return
-    version.version = OPSET
+    version.version = min(version.version, OPSET)
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
-            constants.update({node.output[0]: each.t for each in node.attribute if each.name == "value"})
+            constants.update((node.output[0], each.t) for each in node.attribute if each.name == "value")
     nodes = []
     for node in graph.node:
         rewrite = _RULES.get(node.op_type)
@@ -88,6 +86,8 @@ def _gelu(node: Any, constants: dict[str, Any], graph: Any) -> list[Any]:
 
 _RULES: dict[str, Callable[[Any, dict[str, Any], Any], list[Any]]] = {
     "Gelu": _gelu,
+    # A size of 0 stands for itself: no picture has it.
+    "Reshape": lambda node, constants, graph: _without(node, "allowzero"),
     "Split": lambda node, constants, graph: _without(node, "num_outputs"),
     "Cast": lambda node, constants, graph: _without(node, "saturate", "round_mode"),
 }

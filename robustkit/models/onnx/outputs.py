@@ -90,9 +90,11 @@ def _exit(file: Path, output: Any, maps: dict[str, Any], said: str = "") -> Exit
 def _by_answers(outputs: list[Any], ask: Ask) -> str | None:
     """The output that the graph's own answers show to be the logits; None where they do not."""
     tensors = [each.name for each in outputs if each.type in (*_FLOATS, *_LABELS)]
-    answers = dict(zip(tensors, map(torch.from_numpy, ask(tensors)), strict=True))
+    answers: dict[str, Tensor] = dict(zip(tensors, map(torch.from_numpy, ask(tensors)), strict=True))
     kinds = {each.name: each.type for each in outputs}
-    scores = {name: z.double() for name, z in answers.items() if kinds[name] in _FLOATS and z.dim() == 2}
+    scores: dict[str, Tensor] = {
+        name: z.double() for name, z in answers.items() if kinds[name] in _FLOATS and z.dim() == 2
+    }
     labels = [z.flatten() for name, z in answers.items() if kinds[name] in _LABELS and z.numel() == len(z)]
     labelled = [name for name, z in scores.items() if labels and all(_names_class(z, label) for label in labels)]
     if len(labelled) == 1:
