@@ -82,19 +82,8 @@ def cut(model: Any, tensor: str, inner: bool) -> None:
     graph.output.extend(kept)
 
 
-def is_half(model: Any) -> bool:
-    """A graph computes in half precision, at least in part."""
-    from onnx import TensorProto
-
-    half = TensorProto.FLOAT16
-    casts = (each for node in model.graph.node if node.op_type == "Cast" for each in node.attribute)
-    return any(tensor.data_type == half for tensor in model.graph.initializer) or any(
-        each.name == "to" and each.i == half for each in casts
-    )
-
-
 def convert(model: Any) -> nn.Module:
-    """The graph as a network in single precision (or double, where it computes in that), its weights frozen.
+    """The graph as a network, its weights frozen.
 
     Args:
         model: an `onnx.ModelProto` with its weights and one output.
@@ -106,6 +95,8 @@ def convert(model: Any) -> nn.Module:
         import onnx2torch
     except ImportError:
         raise Unconvertible("onnx2torch is not installed: pip install 'robustkit[onnx]'") from None
+    # Of how the converter's slices index; what they return is held against onnxruntime.
+    warnings.filterwarnings("ignore", message="Using a non-tuple sequence for multidimensional indexing")
     try:
         simple = _optimised(model)
         lower(simple)
@@ -114,13 +105,6 @@ def convert(model: Any) -> nn.Module:
             net: nn.Module = onnx2torch.convert(simple)
     except Exception as error:  # each operator's converter raises its own kinds
         raise Unconvertible(_reason(error)) from None
-    parts: list[Any] = list(net.modules())
-    for part in parts:
-        if getattr(part, "torch_dtype", None) is torch.float16:  # a cast down to half precision
-            part.torch_dtype = torch.float32
-    for tensor in (*net.parameters(), *net.buffers()):
-        if tensor.dtype is torch.float16:
-            tensor.data = tensor.data.float()
     return net.eval().requires_grad_(False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from robustkit.models.onnx.conversion import (
     Unconvertible,
     convert,
     cut,
-    is_half,
     weights_beside,
     with_weights,
 )
 from robustkit.models.onnx.entrance import Entrance, entrance
+from robustkit.models.onnx.half import is_half, widened
 from robustkit.models.onnx.outputs import Exit, choose
 from robustkit.models.onnx.session import Session, open_file
 from robustkit.models.programs import Program
@@ -110,11 +111,18 @@ def _network(
         return Program(Session(file, taken, end.name), batch=taken.batch), f"scores alone: {error}"
     source = model.SerializeToString() if end.inner else file
     session = Program(Session(source, taken, end.name), batch=taken.batch)
-    half = is_half(model) or taken.dtype is torch.float16
-    rounds = half or taken.bytes
+    half = is_half(model)
     try:
-        net, apart = _equal(convert(model), session, taken, shape, agreement.HALF if half else agreement.EXACT)
-        converted = Converted(net, taken, session if rounds else None).to(request.device)
+        if half:
+            wide = widened(model)
+            single = replace(taken, dtype=torch.float32) if taken.dtype is torch.float16 else taken
+            exact = Program(Session(wide.SerializeToString(), single, end.name), batch=taken.batch)
+            net, _ = _equal(convert(wide), exact, single, shape)
+            x = agreement.pictures(shape)
+            apart = agreement.difference(Converted(net, single), session, single, x, agreement.HALF)
+        else:
+            net, apart = _equal(convert(model), session, taken, shape)
+        converted = Converted(net, taken, session if half or taken.bytes else None).to(request.device)
         _try_place(converted, shape, request.device)
     except Unconvertible as error:
         return session, f"scores alone: {error}"
@@ -130,19 +138,17 @@ def _verdicts(taken: Entrance, half: bool, apart: float) -> str:
     return f"{equal}; verdicts by it in {'fp64' if taken.dtype is torch.float64 else 'fp32'}"
 
 
-def _equal(
-    net: nn.Module, session: nn.Module, taken: Entrance, shape: tuple[int, int, int], tolerance: float
-) -> tuple[nn.Module, float]:
+def _equal(net: nn.Module, session: nn.Module, taken: Entrance, shape: tuple[int, int, int]) -> tuple[nn.Module, float]:
     """The network for batches of any size, and how far it is from the session: in pieces of the batch size that is
     baked into the graph, where it answers in no other."""
     x = agreement.pictures(shape)
     try:
-        return net, agreement.difference(Converted(net, taken), session, taken, x, tolerance)
+        return net, agreement.difference(Converted(net, taken), session, taken, x, agreement.EXACT)
     except Unconvertible:
         if taken.batch is None:
             raise
     pieces = Program(net, batch=taken.batch)
-    return pieces, agreement.difference(Converted(pieces, taken), session, taken, x, tolerance)
+    return pieces, agreement.difference(Converted(pieces, taken), session, taken, x, agreement.EXACT)
 
 
 def _try_place(net: nn.Module, shape: tuple[int, int, int], place: torch.device) -> None:

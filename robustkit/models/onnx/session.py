@@ -63,4 +63,6 @@ def open_file(file: Path) -> tuple[Any, Any]:
     try:
         return onnx.load(str(file), load_external_data=False), start(file)
     except Exception as error:  # onnxruntime and protobuf raise their own kinds
+        if "NOT_IMPLEMENTED" in str(error):
+            raise ModelError(f"{file}: {one_line(error)}: export it in float32, of a lower opset") from None
         raise ModelError(f"{file} cannot be read as ONNX ({one_line(error)}): export it again") from None
