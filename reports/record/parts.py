@@ -50,7 +50,7 @@ class RunInfo:
     python: str
     platform: str
     threads: int
-    prepared: str = ""  # what was done to the model for speed, and how far its logits moved
+    prepared: str = ""  # how the model was read, what was done to it for speed, and how far its logits moved
 
 
 @dataclass(frozen=True)

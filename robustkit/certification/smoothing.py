@@ -120,6 +120,7 @@ def smoothed(model: LoadedModel, how: Smoothing, seed: int) -> LoadedModel:
     found = LoadedModel(model.name, source)
     found.parameters = model.parameters
     found.prepared = model.prepared
+    found.notes = model.notes
     return found
 
 

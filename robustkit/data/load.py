@@ -47,11 +47,11 @@ def load_data(name: str | os.PathLike[str]) -> Data:
     """The data called `name`, listed but not read; see `data_names`.
 
     Args:
-        name: "imagenet-samples", "mnist-samples", "torchvision:CIFAR10", "medmnist:dermamnist", "hf:NAME:SPLIT", a folder
-            with one sub-folder of pictures per class, one that `datasets` saved or one of parquet files, an `.npz`, `.pt`
-            or `.safetensors` file or `x.npy` with `y.npy` beside it of x (uint8 [N, H, W, C], or float32 [N, C, H, W] in
-            [0,1]) and y (int [N]), a `.csv` or `.parquet` table of paths and labels, or "file.py:NAME", Python code that
-            is run.
+        name: "imagenet-samples", "mnist-samples", "torchvision:CIFAR10", "medmnist:dermamnist", "hf:NAME:SPLIT", a
+            folder with one sub-folder of pictures per class, one that `datasets` saved or one of parquet files, an
+            `.npz`, `.pt` or `.safetensors` file or `x.npy` with `y.npy` beside it of x (uint8 [N, H, W, C], or float32
+            [N, C, H, W] in [0,1]) and y (int [N]), a `.csv` or `.parquet` table of paths and labels, or
+            "file.py:NAME", Python code that is run.
 
     Raises:
         DataError: unknown, not there, empty, or not of the form it should have.

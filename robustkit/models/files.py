@@ -19,7 +19,6 @@ from robustkit.models.kinds import timm
 from robustkit.models.kinds.user_code import sized
 from robustkit.models.kinds.wrapped import Network, Wanted, find_network
 from robustkit.models.kinds.wrappers import cast
-from robustkit.models.onnx import read_onnx
 from robustkit.models.programs import Program, is_torchscript, read_exported, read_torchscript
 from robustkit.models.source import ModelSource, Request, weights_digest
 from robustkit.text import one_line
@@ -74,11 +73,6 @@ def torchscript(request: Request) -> ModelSource:
 def exported_program(request: Request) -> ModelSource:
     """A program that `torch.export.save` wrote."""
     return _program(request, lambda file: read_exported(file, request.device))
-
-
-def onnx(request: Request) -> ModelSource:
-    """An ONNX file, run by onnxruntime."""
-    return _program(request, read_onnx)
 
 
 def _program(request: Request, read: Callable[[Path], Program]) -> ModelSource:

@@ -57,6 +57,7 @@ class LoadedModel(Classifier):
         self.num_classes = source.classes or 0
         self.parameters = sum(parameter.numel() for parameter in source.net.parameters())
         self.digest = source.digest or weights_digest(source.net.state_dict())
+        self.notes = source.notes
         self.prepared = Speedup()
 
     def class_name(self, index: int) -> str:
@@ -102,7 +103,8 @@ class LoadedModel(Classifier):
             attack.check_access(self)
             attack.check_task(self.num_classes, (self.preprocess.channels, *self.preprocess.size), targeted)
         except ValueError as error:
-            raise ConfigError(str(error)) from None
+            why = f" ({'; '.join(self.notes)})" if self.notes and self.access != "gradient" else ""
+            raise ConfigError(f"{error}{why}") from None
 
 
 def load_model(

@@ -8,6 +8,7 @@ from robustkit.models.built_in import LENETS, efficientnet_lite0, lenet, torchvi
 from robustkit.models.kinds import hugging_face, timm, user_code
 from robustkit.models.kinds.endpoint import endpoint
 from robustkit.models.names import MODELS
+from robustkit.models.onnx import loader as onnx
 from robustkit.models.source import Loader, ModelSource, Request
 from robustkit.text import suggestion, without_secrets
 
@@ -27,7 +28,7 @@ SUFFIXES: dict[str, Loader] = {
     ".ckpt": files.weights,
     ".ts": files.torchscript,
     ".pt2": files.exported_program,
-    ".onnx": files.onnx,
+    ".onnx": onnx.load,
 }
 
 
@@ -39,6 +40,8 @@ def find_source(request: Request) -> ModelSource:
     """
     name = request.name
     prefix, colon, _ = name.partition(":")
+    if request.output_name is not None and not name.lower().endswith(".onnx"):
+        raise ConfigError(f"{name} has no outputs by name: leave out --output-name, which is for .onnx files")
     loader = NAMES.get(name) or PREFIXES.get(prefix + colon)
     if loader is not endpoint and request.limits is not None:
         raise ConfigError("rate, timeout and retries are of an endpoint: leave them out")

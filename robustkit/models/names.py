@@ -30,7 +30,7 @@ MODELS = (
     (
         "FILE",
         "a state dict (.safetensors, .pth, .pt, with --arch, such as resnet18 or timm:NAME), an exported program "
-        "(.pt2), TorchScript, or ONNX (.onnx, for attacks without gradients)",
+        "(.pt2), TorchScript, or ONNX (.onnx)",
     ),
 )
 

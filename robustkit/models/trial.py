@@ -56,7 +56,7 @@ def settle(name: str, source: ModelSource, wishes: Wishes, place: torch.device) 
         source, kind = _tried(name, source, replace(wishes, outputs=kind), place)
     else:
         kind = "logits" if kind == "auto" else kind
-        if wishes.output_name is not None:
+        if wishes.output_name is not None and not source.output_chosen:
             raise ConfigError(f"{name} has one output: leave out --output-name")
     return _background(name, source, wishes, kind), kind
 
@@ -74,7 +74,7 @@ def _tried(name: str, source: ModelSource, wishes: Wishes, place: torch.device) 
         source = replace(source, net=Selected(source.net, part))
         plain = Classifier(source.net, source.mean, source.std)
         out = parts[part]
-    elif wishes.output_name is not None:
+    elif wishes.output_name is not None and not source.output_chosen:
         raise ConfigError(f"{name} has one output: leave out --output-name")
     if not isinstance(out, Tensor):
         raise ModelError(f"{name}: the model returned a {type(out).__name__}, not a tensor of logits")

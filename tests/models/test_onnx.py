@@ -1,4 +1,4 @@
-"""ONNX files, written by the onnx package from weights of a torch layer."""
+"""ONNX files that cannot be converted, written by the onnx package from weights of a torch layer: scores alone."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from torch import Tensor, nn
 from robustkit import audit, load_model
 from robustkit.attacks import PGD, GaussianNoise
 from robustkit.errors import ConfigError, ModelError
+
+
+@pytest.fixture(autouse=True)
+def no_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if onnx2torch were not installed."""
+    monkeypatch.setitem(sys.modules, "onnx2torch", None)
 
 
 @pytest.fixture
@@ -57,7 +63,9 @@ def test_it_takes_the_attacks_that_need_no_gradient(layer, x: Tensor, tmp_path: 
     record = audit(model, (x, y), [GaussianNoise(norm="l2")], [0.5, 30.0], norm="l2")
     assert record.clean.count == 7
     assert record.worst_case[-1].robust.count < 7
-    with pytest.raises(ConfigError, match="PGD needs gradients"):
+    with pytest.raises(
+        ConfigError, match=r"PGD needs gradients.*scores alone: onnx2torch is not installed: pip install"
+    ):
         audit(model, (x, y), [PGD()], [0.1])
 
 

@@ -164,6 +164,7 @@ def endpoint(request: Request) -> ModelSource:
         classes=answers.classes,
         digest=hashlib.sha256(description).hexdigest(),
         outputs=answers.kind,
+        output_chosen=True,
     )
 
 

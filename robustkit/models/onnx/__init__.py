@@ -1,0 +1,1 @@
+"""ONNX files: run by onnxruntime, and converted to PyTorch for their gradients where the answers stay the same."""
