@@ -12,6 +12,7 @@ from ..core.method import Best, Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
 from ..geometry.norms import Norm, column
+from .linearised_boundary import across
 from ..model.classifier import Classifier
 
 _OVERSHOOT = 1.05  # how far across the plane
@@ -58,7 +59,8 @@ class _TangentSteps(Method[_TangentState]):
         share = (size / (size + size_x).clamp(min=torch.finfo(x.dtype).tiny)).clamp(max=self.pull)
         # The first step is the whole way: on a linear model it ends at the optimum.
         share = column(share if state.turn else torch.ones_like(share), x)
-        state.point = ((1 - share) * (back + _OVERSHOOT * near) + share * (x + _OVERSHOOT * far)).clamp_(0, 1)
+        point = ((1 - share) * (back + _OVERSHOOT * near) + share * (x + _OVERSHOOT * far)).clamp_(0, 1)
+        state.point = across(self.norm, w, -seen.value, x=x, z=z, point=point)
         state.turn += 1
 
 

@@ -19,11 +19,15 @@ from ..geometry import norms
 from ..model.classifier import Classifier
 from .line_search import shorten
 
+_FIRST = 3.0  # times the distance of the boundary by the slope: the first sphere is no larger
+
 
 @dataclass
 class _DdnState(State):
     goal: Goal
     radius: Tensor  # [B]
+    crossed: Tensor  # bool [B], the goal has been reached
+    back: Tensor  # bool [B], and lost again since: the boundary is close
     turn: int
 
 
@@ -38,20 +42,28 @@ class _Ddn(Method[_DdnState]):
     def begin(self, problem: Problem) -> _DdnState:
         x = problem.x
         done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        return _DdnState(x.clone(), done, problem.goal, x.new_full((len(x),), self.radius), 0)
+        return _DdnState(x.clone(), done, problem.goal, x.new_full((len(x),), self.radius), done, done, 0)
 
     def objective(self, state: _DdnState, logits: Tensor) -> Tensor:
-        return state.goal.loss(logits)
+        # Where the classes are about as likely the loss leads towards a mixture of them: enough to get across, but the
+        # boundary is with one of them.
+        return torch.where(state.back, -state.goal.margin(logits), state.goal.loss(logits))
 
     def score(self, problem: Problem, state: _DdnState, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, norms.get("l2").size(state.point - problem.x), torch.inf)
 
     def advance(self, problem: Problem, state: _DdnState, seen: Evaluation) -> None:
         x, z = problem.x, state.point
+        hit = seen.margin < 0
+        state.back = state.back | (state.crossed & ~hit)
+        state.crossed = state.crossed | hit
         if state.turn == 0:
-            state.done = seen.margin < 0  # there already: nothing to change
+            state.done = hit  # there already: nothing to change
+            # Much closer by the slope of the loss than the sphere is large: so that the steps are enough to get there.
+            slope = torch.linalg.vector_norm(seen.gradient.flatten(1), dim=1)
+            state.radius = state.radius.minimum(torch.nan_to_num(_FIRST * seen.margin / slope, nan=torch.inf))
         else:
-            state.radius = state.radius * torch.where(seen.margin < 0, 1 - self.gamma, 1 + self.gamma)
+            state.radius = state.radius * torch.where(hit, 1 - self.gamma, 1 + self.gamma)
         length = 0.01 + 0.99 * (1 + math.cos(math.pi * state.turn / self.steps)) / 2
         ahead = z + length * norms.unit(seen.gradient) - x
         state.point = (x + norms.get("l2").steepest(ahead, state.radius, -x, 1 - x)).clamp_(0, 1)

@@ -52,7 +52,12 @@ class _Fmn(Method[_FmnState]):
         return _FmnState(x.clone(), nothing.bool(), problem.goal, radius=nothing, best=nothing + torch.inf, turn=0)
 
     def objective(self, state: _FmnState, logits: Tensor) -> Tensor:
-        return state.goal.loss(logits)
+        loss = state.goal.loss(logits)
+        if self.norm.name != "linf":
+            return loss  # tangent steps follow, by the margin
+        # Where the classes are about as likely the loss leads towards a mixture of them: enough to get across, but the
+        # boundary is with one of them.
+        return torch.where(torch.isinf(state.best), loss, -state.goal.margin(logits))
 
     def score(self, problem: Problem, state: _FmnState, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, self.norm.size(state.point - problem.x), torch.inf)

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from ..core.attack import Attack
 from ..core.goal import Goal
-from ..core.losses import runners_up
+from ..core.losses import Aim, runners_up
 from ..core.method import Best, Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
 from ..geometry import norms
 from ..model.classifier import Classifier
+from .boundary_walk import steps_from_picture, tangent_steps
 from .lbfgs_memory import Curvature
 from .line_search import shorten
 from .penalty_search import PenaltySearch
@@ -30,6 +31,7 @@ _SHORTENINGS = 6  # of a step, before its direction is given up
 _FACTOR = 4.0  # between constants until success and failure bracket the answer
 _BEHIND = 1.1  # times the best size after as many solves: a class that is still farther is given up
 _CLOSE = 1.1  # ratio of the brackets at which a row's search ends
+_OPENINGS, _TANGENTS = 3, 10  # steps of the walk at the end
 
 
 @dataclass
@@ -287,9 +289,24 @@ class LBFGS(Attack):
             method = _Lbfgs(self.steps, self.searches, self.memory, aim, stages)
             found = search(model, problem, method, self.steps * self.searches)
             best.offer(everyone, found.point, found.score)
-        earlier, norm = stages.earlier(best.score), norms.get("l2")
+        norm = norms.get("l2")
+        walked = self._walk(model, problem, stages)
+        earlier = [(everyone, walked), *stages.earlier(best.score)]
         best = shorten(model, problem, best, norm)
         for rows, points in earlier:
             shorter = shorten(model, problem.take(rows), points, norm, limit=best.score[rows])
             best.offer(rows, shorter.point, shorter.score)
         return best.point
+
+    def _walk(self, model: Classifier, problem: Problem, stages: _Stages) -> Best:
+        """Steps onto the tangent plane, from the picture and from where the first searches ended.
+
+        Where the classes are about as likely the cross-entropy pulls towards a mixture of them: its minima lie on the
+        boundary, but not at the nearest point. The walk begins where one search would have ended, so that it is the
+        same however many follow.
+        """
+        norm, none = norms.get("l2"), _nothing(problem.x)
+        start = stages.bests[0] if stages.bests else none
+        found = Best(start.point.clone(), start.score.clone())
+        found = steps_from_picture(model, problem, found, norm, _OPENINGS)
+        return tangent_steps(model, problem, found, Aim(problem.goal, "margin"), norm, steps=_TANGENTS)
