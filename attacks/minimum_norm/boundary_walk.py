@@ -12,8 +12,8 @@ from ..core.method import Best, Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
 from ..geometry.norms import Norm, column
-from .linearised_boundary import across
 from ..model.classifier import Classifier
+from .linearised_boundary import across
 
 _OVERSHOOT = 1.05  # how far across the plane
 _BACK = 0.8  # share of the way from the picture that an adversarial point keeps

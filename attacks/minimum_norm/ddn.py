@@ -78,13 +78,15 @@ class DDN(Attack):
     unchanged.
 
     It differs from the paper in this: a point whose pixels the box stops is stretched along the others until it lies on
-    the sphere, where the paper cuts it off; the gradient is that of the cross-entropy without its saturation; the
-    smallest perturbation is shortened at the end, without gradients; pixels are not rounded.
+    the sphere, where the paper cuts it off; the gradient is that of the cross-entropy without its saturation and, once
+    the boundary has been crossed both ways, that of the margin; the first sphere is no larger than three times the
+    distance of the boundary by the slope of the loss; the smallest perturbation is shortened at the end, without
+    gradients; pixels are not rounded.
 
     Args:
         norm: "l2".
         steps: gradients per row.
-        radius: of the first sphere, in pixel units of [0,1].
+        radius: of the first sphere at most, in pixel units of [0,1].
         gamma: share by which the radius changes in a step, at most 0.5.
 
     Raises:

@@ -40,9 +40,7 @@ def nearest(norm: Norm, w: Tensor, gap: Tensor, low: Tensor, high: Tensor) -> tu
     return w[own, first], gap[own, first]
 
 
-def across(
-    norm: Norm, w: Tensor, gap: Tensor, *, x: Tensor, z: Tensor, point: Tensor, share: float = _LEAST
-) -> Tensor:
+def across(norm: Norm, w: Tensor, gap: Tensor, *, x: Tensor, z: Tensor, point: Tensor, share: float = _LEAST) -> Tensor:
     """Push `point` on, within the box, where it is not clearly across the plane of those `w·(point - z) = gap`.
 
     The box cuts an overshoot off where the way onto the plane drives pixels to its edge, as the shortest in L1 does:
