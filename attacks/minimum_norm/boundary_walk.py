@@ -13,6 +13,7 @@ from ..core.problem import Problem
 from ..core.search import search
 from ..geometry.norms import Norm, column
 from ..model.classifier import Classifier
+from .linearised_boundary import across
 
 _OVERSHOOT = 1.05  # how far across the plane
 _BACK = 0.8  # share of the way from the picture that an adversarial point keeps
@@ -58,7 +59,8 @@ class _TangentSteps(Method[_TangentState]):
         share = (size / (size + size_x).clamp(min=torch.finfo(x.dtype).tiny)).clamp(max=self.pull)
         # The first step is the whole way: on a linear model it ends at the optimum.
         share = column(share if state.turn else torch.ones_like(share), x)
-        state.point = ((1 - share) * (back + _OVERSHOOT * near) + share * (x + _OVERSHOOT * far)).clamp_(0, 1)
+        point = ((1 - share) * (back + _OVERSHOOT * near) + share * (x + _OVERSHOOT * far)).clamp_(0, 1)
+        state.point = across(self.norm, w, -seen.value, x=x, z=z, point=point)
         state.turn += 1
 
 

@@ -17,13 +17,19 @@ from ..core.search import search
 from ..core.validation import check_count, check_positive
 from ..geometry import norms
 from ..model.classifier import Classifier
+from .boundary_walk import steps_from_picture
 from .line_search import shorten
+
+_OPENINGS = 3  # gradients that look towards the likeliest classes from the picture, of a tenth of them at most
+_FIRST = 3.0  # times the distance of the boundary by the slope: the first sphere is no larger
 
 
 @dataclass
 class _DdnState(State):
     goal: Goal
     radius: Tensor  # [B]
+    crossed: Tensor  # bool [B], the goal has been reached
+    back: Tensor  # bool [B], and lost again since: the boundary is close
     turn: int
 
 
@@ -38,20 +44,28 @@ class _Ddn(Method[_DdnState]):
     def begin(self, problem: Problem) -> _DdnState:
         x = problem.x
         done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        return _DdnState(x.clone(), done, problem.goal, x.new_full((len(x),), self.radius), 0)
+        return _DdnState(x.clone(), done, problem.goal, x.new_full((len(x),), self.radius), done, done, 0)
 
     def objective(self, state: _DdnState, logits: Tensor) -> Tensor:
-        return state.goal.loss(logits)
+        # Where the classes are about as likely the loss leads towards a mixture of them: enough to get across, but the
+        # boundary is with one of them.
+        return torch.where(state.back, -state.goal.margin(logits), state.goal.loss(logits))
 
     def score(self, problem: Problem, state: _DdnState, margin: Tensor) -> Tensor:
         return torch.where(margin < 0, norms.get("l2").size(state.point - problem.x), torch.inf)
 
     def advance(self, problem: Problem, state: _DdnState, seen: Evaluation) -> None:
         x, z = problem.x, state.point
+        hit = seen.margin < 0
+        state.back = state.back | (state.crossed & ~hit)
+        state.crossed = state.crossed | hit
         if state.turn == 0:
-            state.done = seen.margin < 0  # there already: nothing to change
+            state.done = hit  # there already: nothing to change
+            # Much closer by the slope of the loss than the sphere is large: so that the steps are enough to get there.
+            slope = torch.linalg.vector_norm(seen.gradient.flatten(1), dim=1)
+            state.radius = state.radius.minimum(torch.nan_to_num(_FIRST * seen.margin / slope, nan=torch.inf))
         else:
-            state.radius = state.radius * torch.where(seen.margin < 0, 1 - self.gamma, 1 + self.gamma)
+            state.radius = state.radius * torch.where(hit, 1 - self.gamma, 1 + self.gamma)
         length = 0.01 + 0.99 * (1 + math.cos(math.pi * state.turn / self.steps)) / 2
         ahead = z + length * norms.unit(seen.gradient) - x
         state.point = (x + norms.get("l2").steepest(ahead, state.radius, -x, 1 - x)).clamp_(0, 1)
@@ -66,13 +80,16 @@ class DDN(Attack):
     unchanged.
 
     It differs from the paper in this: a point whose pixels the box stops is stretched along the others until it lies on
-    the sphere, where the paper cuts it off; the gradient is that of the cross-entropy without its saturation; the
-    smallest perturbation is shortened at the end, without gradients; pixels are not rounded.
+    the sphere, where the paper cuts it off; the gradient is that of the cross-entropy without its saturation and, once
+    the boundary has been crossed both ways, that of the margin; the first sphere is no larger than three times the
+    distance of the boundary by the slope of the loss; untargeted, three of the gradients, or a tenth if that is fewer,
+    step from the picture towards the likeliest classes, `boundary_walk.steps_from_picture`; the smallest perturbation
+    is shortened at the end, without gradients; pixels are not rounded.
 
     Args:
         norm: "l2".
         steps: gradients per row.
-        radius: of the first sphere, in pixel units of [0,1].
+        radius: of the first sphere at most, in pixel units of [0,1].
         gamma: share by which the radius changes in a step, at most 0.5.
 
     Raises:
@@ -105,5 +122,9 @@ class DDN(Attack):
         check_positive("gamma", self.gamma, most=0.5)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        found = search(model, problem, _Ddn(self.steps, self.radius, self.gamma), self.steps)
-        return shorten(model, problem, found, norms.get("l2")).point
+        norm = norms.get("l2")
+        first = 0 if problem.goal.targeted else min(_OPENINGS, self.steps // 10)
+        steps = self.steps - first
+        found = search(model, problem, _Ddn(steps, self.radius, self.gamma), steps)
+        found = steps_from_picture(model, problem, found, norm, first)
+        return shorten(model, problem, found, norm).point

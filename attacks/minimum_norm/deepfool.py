@@ -18,7 +18,7 @@ from ..core.validation import check_from_zero
 from ..geometry import norms
 from ..model.classifier import Classifier
 from .line_search import shorten
-from .linearised_boundary import ahead, nearest
+from .linearised_boundary import across, ahead, nearest
 
 # The paper goes all the way to the linearised boundary in each step. Going there in stages, linearised anew at each,
 # ends nearer: on MNIST the mean L2 distance falls from 1.61 to 1.37 (4.15 to 3.16 for a PGD-trained model), for twice
@@ -56,13 +56,14 @@ class _DeepFool(Method[_DeepFoolState]):
         return torch.where(margin < 0, self.norm.size(state.point - problem.x), torch.inf)
 
     def advance(self, problem: Problem, state: _DeepFoolState, seen: Evaluation) -> None:
-        z = state.point
+        x, z = problem.x, state.point
         w, gap = nearest(self.norm, seen.gradient, -seen.value, -z, 1 - z)
         stages = max(1, min(_STAGES, self.steps) - state.turn)
         step = self.norm.onto_plane(w, gap / stages, -z, 1 - z)
         # Where the boundary curves away, steps of any fixed overshoot may get ever shorter and never across.
         full = max(0, state.turn + 2 - min(_STAGES, self.steps))
-        state.point = (z + (1 + self.overshoot * full**2) * step).clamp_(0, 1)
+        point = (z + (1 + self.overshoot * full**2) * step).clamp_(0, 1)
+        state.point = across(self.norm, w, gap, x=x, z=z, point=point, share=1e-3 * full**2) if full else point
         state.turn += 1
         # Reached, or stuck: without a gradient no step leads anywhere.
         state.done = (seen.margin < 0) | (w == 0).flatten(1).all(1)

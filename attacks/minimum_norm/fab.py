@@ -22,7 +22,7 @@ from ..geometry import norms
 from ..geometry.norms import column
 from ..model.classifier import Classifier
 from .line_search import shorten
-from .linearised_boundary import ahead, nearest
+from .linearised_boundary import across, ahead, nearest
 
 _BIAS = 0.1  # the paper's alpha_max: the largest share of the step that starts at the picture
 _OVERSHOOT = 1.05  # eta: how far across the linearised boundary
@@ -72,7 +72,8 @@ class _Fab(Method[_FabState]):
         near, far = (self.norm.onto_plane(w, gap + ((z - at) * w).flatten(1).sum(1), -at, 1 - at) for at in (back, x))
         size, size_x = self.norm.size(near), self.norm.size(far)
         share = column((size / (size + size_x).clamp(min=torch.finfo(x.dtype).tiny)).clamp(max=_BIAS), x)
-        state.point = ((1 - share) * (back + _OVERSHOOT * near) + share * (x + _OVERSHOOT * far)).clamp_(0, 1)
+        point = ((1 - share) * (back + _OVERSHOOT * near) + share * (x + _OVERSHOOT * far)).clamp_(0, 1)
+        state.point = across(self.norm, w, gap, x=x, z=z, point=point)
 
 
 def search_fab(

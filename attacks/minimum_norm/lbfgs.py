@@ -15,13 +15,15 @@ from torch import Tensor
 
 from ..core.attack import Attack
 from ..core.goal import Goal
-from ..core.losses import runners_up
+from ..core.losses import Aim, runners_up
 from ..core.method import Best, Evaluation, Method, State
 from ..core.problem import Problem
 from ..core.search import search
 from ..geometry import norms
 from ..model.classifier import Classifier
+from .boundary_walk import steps_from_picture, tangent_steps
 from .lbfgs_memory import Curvature
+from .lbfgs_stages import Stages, nothing
 from .line_search import shorten
 from .penalty_search import PenaltySearch
 
@@ -30,6 +32,7 @@ _SHORTENINGS = 6  # of a step, before its direction is given up
 _FACTOR = 4.0  # between constants until success and failure bracket the answer
 _BEHIND = 1.1  # times the best size after as many solves: a class that is still farther is given up
 _CLOSE = 1.1  # ratio of the brackets at which a row's search ends
+_OPENINGS, _TANGENTS = 3, 10  # gradients of the walk at the end
 
 
 @dataclass
@@ -53,48 +56,6 @@ class _LbfgsState(State):
     best_slope: Tensor
 
 
-class _Stages:
-    """The smallest adversarial points at the end of each row's first search, of its second and so on, of all classes.
-
-    What a search does depends on those before it alone, never on how many are to follow: so the first stages of many
-    searches are those of few.
-    """
-
-    def __init__(self, x: Tensor) -> None:
-        self._x = x
-        self.bests: list[Best] = []  # one a stage; a row holds inf where none of its classes has found any by then
-
-    def note(self, state: _LbfgsState, ended: Tensor) -> None:
-        """Keep what the rows that have `ended` a solve, bool [B], have found by now."""
-        for stage in sorted(set(state.penalty.tried[ended].tolist())):
-            while len(self.bests) < stage:
-                self.bests.append(_nothing(self._x))
-            rows = (ended & (state.penalty.tried == stage)).nonzero().squeeze(1)
-            points = state.best[rows].view(-1, *self._x.shape[1:])
-            self.bests[stage - 1].offer(state.row[rows], points, state.best_size[rows])
-
-    def reached(self, state: _LbfgsState) -> Tensor:
-        """The smallest size [B] in the stages that each row has come to."""
-        smallest = torch.full_like(state.best_size, torch.inf)
-        for stage, best in enumerate(self.bests, 1):
-            there = state.penalty.tried >= stage
-            smallest = torch.where(there, torch.minimum(smallest, best.score[state.row]), smallest)
-        return smallest
-
-    def earlier(self, score: Tensor) -> list[tuple[Tensor, Best]]:
-        """The rows and points with which fewer searches would have ended, the last first, where not at `score` [B]."""
-        smallest, found = torch.full_like(score, torch.inf), []
-        for best in self.bests:
-            rows = ((best.score < smallest) & (best.score > score)).nonzero().squeeze(1)
-            smallest = torch.minimum(smallest, best.score)
-            found.append((rows, Best(best.point[rows], best.score[rows])))
-        return found[::-1]
-
-
-def _nothing(x: Tensor) -> Best:
-    return Best(x.clone(), x.new_full((len(x),), torch.inf))
-
-
 @dataclass(frozen=True)
 class _Lbfgs(Method[_LbfgsState]):
     """Projected L-BFGS on `c * |r|^2 + cross-entropy(x + r, target)` within the box; see `search.Method`."""
@@ -103,7 +64,7 @@ class _Lbfgs(Method[_LbfgsState]):
     searches: int
     memory: int
     aim: Tensor  # int64 [B]
-    stages: _Stages
+    stages: Stages
     exact: bool = True  # bf16 values are too coarse for the line search: distances came out a tenth larger
 
     def begin(self, problem: Problem) -> _LbfgsState:
@@ -145,6 +106,7 @@ class _Lbfgs(Method[_LbfgsState]):
         x, z, slope = problem.x.flatten(1), state.point.flatten(1), seen.gradient.flatten(1)
         size = (z - x).norm(dim=1)
         hit = seen.margin < 0
+        self.stages.spent[state.row] += (~state.done).long()
         state.done = state.done | (hit & (size == 0))  # nothing to do: the picture is there already
         self._note_best(state, size, seen)
 
@@ -189,8 +151,9 @@ class _Lbfgs(Method[_LbfgsState]):
         penalty = state.penalty
         penalty.update(ended, state.held, _FACTOR)
         close = penalty.high < _CLOSE * penalty.low
-        self.stages.note(state, ended & ~state.done)
-        behind = ended & (state.best_size > _BEHIND * self.stages.reached(state))
+        over = ended & ~state.done
+        self.stages.note(state.row[over], penalty.tried[over], state.best[over], state.best_size[over])
+        behind = ended & (state.best_size > _BEHIND * self.stages.reached(state.row, penalty.tried))
         state.done = state.done | (penalty.tried >= self.searches) | close | behind
         # The next solve starts from the smallest adversarial point so far, or goes on where this one ended.
         again = ended & torch.isfinite(state.best_size)
@@ -234,10 +197,16 @@ class LBFGS(Attack):
     the smallest perturbation wins; there, any class but the label counts as reached. At the end each perturbation is
     shortened along its own direction as far as it still reaches the class.
 
+    Where the classes are about as likely the cross-entropy pulls towards a mixture of them, and its minima lie on the
+    boundary at a point that is not the nearest. So, unlike in the paper, a row whose searches leave 13 of their
+    gradients, or 10 if targeted, spends those on `boundary_walk.steps_from_picture` and, from where its first search
+    ended, on `boundary_walk.tangent_steps`; the smaller perturbation wins.
+
     More searches never end farther. A search depends on those before it alone, also in which classes are given up, so
-    many searches pass through all that fewer find; and what fewer would have ended with is shortened too, unless it
-    cannot come out the smallest any more. This holds to the last bit for a model whose answer to a picture does not
-    depend on the others in the batch, and to rounding for one whose kernels change with the size of the batch.
+    many searches pass through all that fewer find; the walk is the same for any number of them; and what fewer would
+    have ended with is shortened too, unless it cannot come out the smallest any more. This holds to the last bit for a
+    model whose answer to a picture does not depend on the others in the batch, and to rounding for one whose kernels
+    change with the size of the batch.
 
     A minimum-norm attack: it has no eps, and a row it cannot fool comes back unchanged, as does one that is
     where it should be from the start.
@@ -281,15 +250,33 @@ class LBFGS(Attack):
     def run(self, model: Classifier, problem: Problem) -> Tensor:
         goal = problem.goal
         aims = goal.classes[:, None] if goal.targeted else runners_up(model, problem, self.candidates)
-        best, stages = _nothing(problem.x), _Stages(problem.x)
+        best, stages = nothing(problem.x), Stages(problem.x)
         everyone = torch.arange(len(problem.x), device=problem.x.device)
         for aim in aims.unbind(1):
             method = _Lbfgs(self.steps, self.searches, self.memory, aim, stages)
             found = search(model, problem, method, self.steps * self.searches)
             best.offer(everyone, found.point, found.score)
-        earlier, norm = stages.earlier(best.score), norms.get("l2")
+        norm = norms.get("l2")
+        tangents = self._walk(model, problem, stages, self.steps * self.searches * aims.shape[1])
+        earlier = [tangents, *stages.earlier(best.score)]
         best = shorten(model, problem, best, norm)
         for rows, points in earlier:
             shorter = shorten(model, problem.take(rows), points, norm, limit=best.score[rows])
             best.offer(rows, shorter.point, shorter.score)
         return best.point
+
+    def _walk(self, model: Classifier, problem: Problem, stages: Stages, budget: int) -> tuple[Tensor, Best]:
+        """Rows and points of steps onto the tangent plane, from the picture and from where the first searches ended.
+
+        A row has all of the walk or none of it: one that begins where a single search would have ended, if its searches
+        leave the gradients. Each search adds as many to the budget as it may take, so with more of them none is lost.
+        """
+        first = 0 if problem.goal.targeted else _OPENINGS
+        rows = (stages.spent + first + _TANGENTS <= budget).nonzero().squeeze(1)
+        norm, some = norms.get("l2"), problem.take(rows)
+        start = stages.bests[0] if stages.bests else nothing(problem.x)
+        found = Best(start.point[rows], start.score[rows])
+        if len(rows):
+            found = steps_from_picture(model, some, found, norm, first)
+            found = tangent_steps(model, some, found, Aim(some.goal, "margin"), norm, steps=_TANGENTS)
+        return rows, found

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from ..core.goal import Goal
-from ..geometry.norms import Norm
+from ..geometry.norms import Norm, column
+
+_LEAST = 1e-3  # how far across a plane, as a share of the way from the picture to it
 
 
 def ahead(goal: Goal, logits: Tensor, runners_up: Tensor) -> Tensor:
@@ -36,3 +38,20 @@ def nearest(norm: Norm, w: Tensor, gap: Tensor, low: Tensor, high: Tensor) -> tu
         first = torch.zeros(rows, dtype=torch.int64, device=gap.device)
     own = torch.arange(rows, device=gap.device)
     return w[own, first], gap[own, first]
+
+
+def across(norm: Norm, w: Tensor, gap: Tensor, *, x: Tensor, z: Tensor, point: Tensor, share: float = _LEAST) -> Tensor:
+    """Push `point` on, within the box, where it is not clearly across the plane of those `w·(point - z) = gap`.
+
+    The box cuts an overshoot off where the way onto the plane drives pixels to its edge, as the shortest in L1 does:
+    such a point lies on the plane itself, short of the boundary or not as rounding has it, and no step leads on from
+    there. w, the picture x, z and the point are [B, ...], gap is [B].
+    """
+    top = w.flatten(1).abs().amax(1).clamp(min=torch.finfo(w.dtype).tiny)
+    w, gap = w / column(top, w), gap / top  # so that no sum overflows
+    way = gap + ((z - x) * w).flatten(1).sum(1)
+    missing = gap + share * way - ((point - z) * w).flatten(1).sum(1)
+    missing = torch.where((way > 0) & (missing > 0), missing, 0.0)
+    if not bool(missing.any()):
+        return point
+    return (point + norm.onto_plane(w, missing, -point, 1 - point)).clamp_(0, 1)
