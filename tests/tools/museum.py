@@ -28,6 +28,7 @@ from museum_faults import (
     Ripple,
     RunningStatistics,
     Saturated,
+    Sigmoid,
     Softmax,
     SquareRoot,
     Stage,
@@ -108,6 +109,7 @@ MUSEUM = (
     _exhibit("saturated", "logits times 1000", Saturated, "saturated"),
     _exhibit("faint", "logits divided by 10,000", Faint, "other-loss"),
     _exhibit("softmax", "probabilities in place of logits", Softmax, "probabilities"),
+    _exhibit("sigmoid", "a sigmoid of each logit", Sigmoid, "probabilities"),
     _exhibit("cold", "a softmax at temperature 1e-3", Cold, "probabilities gradient-zero"),
     _exhibit(
         "quantised", "pixels rounded to twentieths", Quantised, "gradient-zero step-stage", "gradient-wrong leaps"
