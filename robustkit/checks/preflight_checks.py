@@ -59,8 +59,9 @@ def preflight(
     >>> import torch
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     >>> x = torch.rand(16, 3, 2, 2)
-    >>> [result.id for result in preflight(net, x, (net(x).argmax(1) + 1) % 3) if result.status == "fail"]
-    ['chance', 'labels-permuted']
+    >>> results = {result.id: result.status for result in preflight(net, x, (net(x).argmax(1) + 1) % 3)}
+    >>> results["gradient-zero"], results["chance"]
+    ('pass', 'fail')
     """
     if not len(x):
         raise ValueError("x holds no samples: give 16 or more")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+import torch
 from museum_faults import (
     Adapting,
     BatchStatistics,
@@ -103,6 +104,10 @@ def _exhibit(
     return Exhibit(name, fault, base, build, *checks, labels, answered, sound)
 
 
+def shuffled(y: Tensor) -> Tensor:
+    return y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0)).to(y.device)]
+
+
 PGD_TRAINED = "lenet-mnist-pgd"
 
 MUSEUM = (
@@ -145,9 +150,22 @@ MUSEUM = (
         "gradient-wrong",
         PGD_TRAINED,
     ),
-    _exhibit("never-normalised", "a normalisation that was forgotten", NeverNormalised, "wrong-range", answered=False),
-    _exhibit("divided-twice", "pixels divided by 255 twice", DividedTwice, "wrong-range", answered=False),
     _exhibit(
-        "permuted", "labels in another order", Stage, "labels-permuted", labels=lambda y: (y + 1) % 10, answered=False
+        "never-normalised",
+        "a normalisation that was forgotten",
+        NeverNormalised,
+        "wrong-range",
+        "chance",
+        answered=False,
     ),
+    _exhibit("divided-twice", "pixels divided by 255 twice", DividedTwice, "wrong-range", "chance", answered=False),
+    _exhibit(
+        "permuted",
+        "labels in another order",
+        Stage,
+        "labels-permuted chance",
+        labels=lambda y: (y + 1) % 10,
+        answered=False,
+    ),
+    _exhibit("shuffled", "labels at random", Stage, "chance", labels=shuffled, answered=False),
 )
