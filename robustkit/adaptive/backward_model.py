@@ -27,7 +27,7 @@ class SurrogateGradient:
 
     Args:
         straight_through: rounding and detaching let gradients pass (straight-through estimator), thresholds are soft.
-        before_softmax: the logits are what goes into the network's softmax.
+        before_softmax: the logits are what goes into the network's softmax or sigmoid.
         eval_mode: every module is in eval mode, those too that `eval()` does not reach.
         entry: a module, or FIRST, whose input stands for the picture: the stages before it get the gradient of the
             identity.
@@ -54,7 +54,7 @@ class SurrogateGradient:
             "rounding and detaching passed straight through, thresholds soft" if self.straight_through else "",
             f"the stages before {self.entry} bridged by the identity" if self.entry else "",
             f"logits from {self.exit}" if self.exit else "",
-            "logits from before the softmax" if self.before_softmax and not self.exit else "",
+            "logits from before the softmax or sigmoid" if self.before_softmax and not self.exit else "",
             "eval mode in every module" if self.eval_mode else "",
             f"mean of {self.copies} noisy copies" if self.copies > 1 else "",
         ]

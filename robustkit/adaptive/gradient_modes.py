@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from robustkit.attacks.model.bpda import BPDA
-from robustkit.checks.torch_internals import require_function_names, tensor_data_getter
+from robustkit.checks.torch_internals import SIGMOIDS, require_function_names, tensor_data_getter
 
 _STEPS = {"round", "floor", "ceil", "trunc", "fix", "sign", "sgn", "heaviside"}
 _STOPS = {"detach"}
-_SOFT = {"softmax", "log_softmax", "sigmoid", "logsigmoid"}
+_SOFT = {"softmax", "log_softmax", "special_softmax", "special_log_softmax", "log_sigmoid"} | SIGMOIDS
 _SIDES = {"ge": 1, "gt": 1, "le": -1, "lt": -1}
 _LAYERS = {"conv1d", "conv2d", "conv3d", "linear", "matmul", "__matmul__", "__rmatmul__", "mm", "addmm"}
 _NOT = {"__invert__", "logical_not", "bitwise_not"}
@@ -163,7 +163,7 @@ class SoftmaxInputs(Listener):
         if getattr(func, "__name__", "") in _SOFT:
             into = args[0] if args else kwargs.get("input")
             if isinstance(into, Tensor):
-                self.inputs.append(into)
+                self.inputs.append(into.clone())  # a sigmoid in place overwrites it
         return func(*args, **kwargs)
 
 

@@ -10,7 +10,7 @@ from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, CARLINI_WAGNER
 class Remedy(StrEnum):
     """One thing to do about a fault."""
 
-    LOSS = "loss"  # a loss that no scaling flattens, on the logits from before a softmax
+    LOSS = "loss"  # a loss that no scaling flattens, on the logits from before a softmax or sigmoid
     DRAWS = "draws"  # expectation over the model's randomness
     BRIDGE = "bridge"  # a stand-in for the gradient of what stops it or lies
     SMOOTH = "smooth"  # gradients averaged over noisy copies
@@ -59,4 +59,4 @@ PRESCRIBED: dict[str, tuple[Remedy, ...]] = {
 }
 
 # No attack mends these: what is measured is not what was meant.
-UNANSWERABLE = frozenset({"labels-permuted", "wrong-range", "few-samples", "rounding", "outside"})
+UNANSWERABLE = frozenset({"chance", "labels-permuted", "wrong-range", "few-samples", "rounding", "outside"})

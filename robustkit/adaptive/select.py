@@ -101,7 +101,11 @@ def plan_answers(
     candidates = surrogate_gradients(model, nondeterminism, remedies, trial)
     surrogates = [SurrogateGradient(), *(each for each in candidates if not each.plain)]
     outcomes = {each: _tried(AdaptedModel(model, nondeterminism, each), trial) for each in surrogates}
-    ranked = sorted((each for each in surrogates if not outcomes[each].failure), key=outcomes.__getitem__)
+    ranked = sorted(
+        (each for each in surrogates if not outcomes[each].failure),
+        # The margins of probabilities tell little: where as many are left, the logits are the better way.
+        key=lambda each: (outcomes[each].right, not each.before_softmax, outcomes[each]),
+    )
     classes = model.logits(x[:1]).shape[1]
     loss, targets = ("dlr", min(_TARGETS, classes - 1)) if classes >= 4 else ("margin", classes - 1)
     shared = frozenset({Remedy.DRAWS}) & remedies if nondeterminism.draws > 1 else frozenset()
@@ -119,6 +123,10 @@ def plan_answers(
             second = AdaptedModel(model, nondeterminism, others[0])
             apgd = APGD(trial.norm, trial.eps, _STEPS, loss=loss)
             made.append(_answer(second, apgd, shared, "second surrogate"))
+        inner = next((each for each in others if each.before_softmax), None)
+        if inner is not None and not dear and not ranked[0].before_softmax and Remedy.BRIDGE not in remedies:
+            apgd = APGD(trial.norm, trial.eps, _STEPS, loss=loss)
+            made.append(_answer(AdaptedModel(model, nondeterminism, inner), apgd, shared, "logits"))
         if Remedy.MORE in remedies:
             rivals = min(_DEAR_TARGETS, targets) if dear else targets
             eot = nondeterminism.draws

@@ -22,7 +22,7 @@ class Survey:
     Args:
         entries: modules that take something of the picture's shape, a name for each value; FIRST where none does.
         exits: modules that return something of the logits' shape; LAST where none does.
-        softmax: it has a softmax over the classes.
+        softmax: it has a softmax or sigmoid over the classes.
         steps: it rounds, detaches or has thresholds.
         stuck: a module stays in training mode after eval().
     """

@@ -148,7 +148,7 @@ class _Run:
             worker = Worker(plan, self.prepared, self.room, self.progress)
             self.batches(worker)
         if checks:
-            journal.put_checks([*journal.checks(), *check_stage.after(plan, self.record(), self.progress)])
+            journal.put_checks(check_stage.after(plan, self.record(), self.progress))
         if adapt:
             self.adapted = adaptive.attack_again(worker, journal)
             journal.put_checks(check_stage.again(self.record()))

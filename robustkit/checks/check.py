@@ -26,7 +26,7 @@ class Finding:
         measured, detail: see `CheckResult`.
         wrong: says so where that is not just a figure above the threshold.
         doubt: something is to be said, though it is not wrong: a warning.
-        threshold: in place of the check's, where it depends on what is examined.
+        threshold, remedy: in place of the check's, where they depend on what is examined.
     """
 
     measured: float | None
@@ -34,6 +34,7 @@ class Finding:
     wrong: bool | None = None
     doubt: bool = False
     threshold: float | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Check(Generic[Examined]):
         else:
             measured, detail = found.measured, found.detail
             threshold = self.threshold if found.threshold is None else found.threshold
+            remedy = self.remedy if found.remedy is None else found.remedy
             wrong = found.wrong if found.wrong is not None else (measured or 0.0) > threshold
             status = self.severity if wrong else "warn" if found.doubt else "pass"
         return CheckResult(

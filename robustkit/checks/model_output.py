@@ -10,6 +10,7 @@ from robustkit.checks.check import Finding, NotApplicable, check
 from robustkit.checks.checked_model import BATCH_TOLERANCE, CheckedModel, relative_distance
 from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, PINTOR, TEST_TIME, TRAMER, cite
 from robustkit.checks.state import reseed
+from robustkit.checks.torch_internals import sigmoid_outputs
 
 _TURNS = 24
 
@@ -119,15 +120,28 @@ def batch_dependent(checked: CheckedModel) -> Finding:
     remedy="Return what goes into the softmax; if that cannot be had, say outputs='probabilities'.",
 )
 def probabilities(checked: CheckedModel) -> Finding:
-    """Share of rows that look like probabilities; wrong if all do."""
+    """Share of rows that look like probabilities; wrong if all do, or if all come out of a sigmoid."""
     if checked.model.outputs != "logits":
         raise NotApplicable(f"The model is known to return {checked.model.outputs}.")
     logits = checked.logits
     inside = (logits > -1e-5).all(1) & (logits < 1 + 1e-5).all(1)
     share = float((inside & sums_to_one(logits, 1e-4)).float().mean())
+    if share < 1 and bool(inside.all()) and _out_of_sigmoid(checked):
+        detail = "All logits lie in [0,1] and do not sum to 1, as those out of a sigmoid do."
+        return Finding(1.0, detail, wrong=True, remedy="Return what goes into the sigmoid.")
     return Finding(
         share, f"{100 * share:.0f} % of the rows lie in [0,1] and sum to 1, as probabilities do.", wrong=share == 1
     )
+
+
+def _out_of_sigmoid(checked: CheckedModel) -> bool:
+    """True of logits in [0,1] that a sigmoid was heard to return, or that come near both ends: that of a sigmoid in
+    TorchScript or behind an endpoint is not heard."""
+    logits = checked.logits
+    if float(logits.min()) < 0.1 and float(logits.max()) > 0.9:
+        return True
+    heard = sigmoid_outputs(lambda: checked.answers(checked.x))
+    return any(out.shape == logits.shape and bool((out.to(logits) == logits).all()) for out in heard)
 
 
 @check(

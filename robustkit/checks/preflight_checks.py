@@ -8,9 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustkit.attacks.model.classifier import Classifier, as_classifier
-from robustkit.checks import gradients, labels, model_output
+from robustkit.checks import gradients, model_output
 from robustkit.checks.check import Check
 from robustkit.checks.checked_model import CheckedModel
+from robustkit.checks.samples.chance import chance
+from robustkit.checks.samples.labels import permuted
+from robustkit.checks.samples.preprocessing import wrong_range
 from robustkit.checks.state import untouched_random_state
 from robustkit.reports import CheckResult
 
@@ -29,8 +32,9 @@ PREFLIGHT: tuple[Check[CheckedModel], ...] = (
     model_output.step_stage,
     model_output.leaps,
     gradients.optimises_inside,
-    labels.permuted,
-    labels.wrong_range,
+    chance,
+    permuted,
+    wrong_range,
     model_output.unstable,
 )
 
@@ -54,9 +58,10 @@ def preflight(
 
     >>> import torch
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    >>> found = preflight(net, torch.rand(16, 3, 2, 2), torch.arange(16) % 3)
-    >>> sorted({result.status for result in found})
-    ['pass']
+    >>> x = torch.rand(16, 3, 2, 2)
+    >>> results = {result.id: result.status for result in preflight(net, x, (net(x).argmax(1) + 1) % 3)}
+    >>> results["gradient-zero"], results["chance"]
+    ('pass', 'fail')
     """
     if not len(x):
         raise ValueError("x holds no samples: give 16 or more")

@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 ENGINE = "_engine_run_backward"  # of torch.autograd: grad, backward and Tensor.backward all call it by this name
 
+SIGMOIDS = {"sigmoid", "sigmoid_", "special_expit"}  # by the names that a `TorchFunctionMode` is told
+
 
 class BrokenInternals(RuntimeError):
     """This version of PyTorch lacks something that it does not promise and that we rely on."""
@@ -83,6 +85,27 @@ def require_function_names() -> None:
     for name, call in _NAMED.items():
         if name not in [getattr(func, "__name__", "") for func in _told_of(call)]:
             raise BrokenInternals(f"tells a TorchFunctionMode of “{name}” by no such name")
+
+
+def sigmoid_outputs(call: Callable[[], object]) -> list[Tensor]:
+    """What the sigmoids that Python calls return during a call.
+
+    Raises:
+        BrokenInternals: as `require_function_names`.
+    """
+    require_function_names()
+    heard: list[Tensor] = []
+
+    class Listening(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            answer = func(*args, **(kwargs or {}))
+            if getattr(func, "__name__", "") in SIGMOIDS and isinstance(answer, Tensor):
+                heard.append(answer)
+            return answer
+
+    with Listening():
+        call()
+    return heard
 
 
 def _told_of(call: Callable[[], object]) -> list[Any]:

@@ -30,7 +30,7 @@ from robustkit.reports.record.consistency import contradiction
 ROWS = 50
 EPS = {"lenet-mnist": 0.2, "lenet-mnist-pgd": 0.4}
 EXHIBITS = {exhibit.name: exhibit for exhibit in MUSEUM}
-MISLEADING = ("cold", "quantised", "steps", "detached", "flipped", "opaque-jpeg")
+MISLEADING = ("cold", "sigmoid", "quantised", "steps", "detached", "flipped", "opaque-jpeg")
 OTHERS = ("saturated", "softmax", "square-root", "adapting", "noisy-logits", "k-winners", "batch-statistics")
 
 

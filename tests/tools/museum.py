@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+import torch
 from museum_faults import (
     Adapting,
     BatchStatistics,
@@ -28,6 +29,7 @@ from museum_faults import (
     Ripple,
     RunningStatistics,
     Saturated,
+    Sigmoid,
     Softmax,
     SquareRoot,
     Stage,
@@ -102,12 +104,17 @@ def _exhibit(
     return Exhibit(name, fault, base, build, *checks, labels, answered, sound)
 
 
+def shuffled(y: Tensor) -> Tensor:
+    return y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0)).to(y.device)]
+
+
 PGD_TRAINED = "lenet-mnist-pgd"
 
 MUSEUM = (
     _exhibit("saturated", "logits times 1000", Saturated, "saturated"),
     _exhibit("faint", "logits divided by 10,000", Faint, "other-loss"),
     _exhibit("softmax", "probabilities in place of logits", Softmax, "probabilities"),
+    _exhibit("sigmoid", "a sigmoid of each logit", Sigmoid, "probabilities"),
     _exhibit("cold", "a softmax at temperature 1e-3", Cold, "probabilities gradient-zero"),
     _exhibit(
         "quantised", "pixels rounded to twentieths", Quantised, "gradient-zero step-stage", "gradient-wrong leaps"
@@ -143,9 +150,22 @@ MUSEUM = (
         "gradient-wrong",
         PGD_TRAINED,
     ),
-    _exhibit("never-normalised", "a normalisation that was forgotten", NeverNormalised, "wrong-range", answered=False),
-    _exhibit("divided-twice", "pixels divided by 255 twice", DividedTwice, "wrong-range", answered=False),
     _exhibit(
-        "permuted", "labels in another order", Stage, "labels-permuted", labels=lambda y: (y + 1) % 10, answered=False
+        "never-normalised",
+        "a normalisation that was forgotten",
+        NeverNormalised,
+        "wrong-range",
+        "chance",
+        answered=False,
     ),
+    _exhibit("divided-twice", "pixels divided by 255 twice", DividedTwice, "wrong-range", "chance", answered=False),
+    _exhibit(
+        "permuted",
+        "labels in another order",
+        Stage,
+        "labels-permuted chance",
+        labels=lambda y: (y + 1) % 10,
+        answered=False,
+    ),
+    _exhibit("shuffled", "labels at random", Stage, "chance", labels=shuffled, answered=False),
 )

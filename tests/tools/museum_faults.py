@@ -50,6 +50,11 @@ class Softmax(Stage):
         return logits.softmax(1)
 
 
+class Sigmoid(Stage):
+    def leave(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+
 class Cold(Stage):
     def leave(self, logits: Tensor) -> Tensor:
         return (logits / 1e-3).softmax(1)

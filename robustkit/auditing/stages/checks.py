@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustkit.auditing.plan import Plan
 from robustkit.auditing.progress import Progress
-from robustkit.checks import evaluation, preflight
+from robustkit.checks import evaluation, on_all_samples, preflight
 from robustkit.reports import AuditRecord, CheckResult
 
 _SAMPLES = 32
@@ -48,11 +48,13 @@ def again(record: AuditRecord) -> list[CheckResult]:
 
 
 def after(plan: Plan, record: AuditRecord, progress: Progress) -> list[CheckResult]:
-    """Every check of the finished audit; of votes, those that the record alone passes or fails."""
+    """The checks from before the attacks, that of chance made of all samples, and every check of the finished audit; of
+    votes, those that the record alone passes or fails."""
     progress.watch("checking the figures", 0, len(record.samples.ids), 0)
+    before = on_all_samples(record, plan.model.num_classes)
     if plan.network is not plan.model:  # attacked again, the model would judge the points: its figures do not compare
-        return evaluation(record)
-    return evaluation(record, plan.model, plan.attacks, drawer(plan), plan.seed)
+        return before + evaluation(record)
+    return before + evaluation(record, plan.model, plan.attacks, drawer(plan), plan.seed)
 
 
 def drawer(plan: Plan) -> Callable[[Sequence[int]], tuple[Tensor, Tensor]]:

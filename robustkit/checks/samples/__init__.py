@@ -1,0 +1,1 @@
+"""Checks of the samples: labels, preprocessing, and accuracy against chance."""
