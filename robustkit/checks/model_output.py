@@ -9,6 +9,7 @@ from robustkit.checks.checked_model import BATCH_TOLERANCE, CheckedModel, relati
 from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, PINTOR, TEST_TIME, TRAMER, cite
 from robustkit.checks.state import reseed
 
+_WHOLE_LEVELS = "The model takes whole grey levels: its gradients go straight through their rounding (BPDA)."
 _TURNS = 24
 
 
@@ -163,6 +164,8 @@ def step_stage(checked: CheckedModel) -> Finding:
     """
     if checked.model.access == "labels":
         raise NotApplicable("The model returns labels, which are steps by nature.")
+    if getattr(checked.model.net, "whole_levels", False):
+        raise NotApplicable(_WHOLE_LEVELS)
     if not checked.repeatable:
         raise NotApplicable("The answers change from call to call.")
     x = checked.first_rows
@@ -212,6 +215,8 @@ def leaps(checked: CheckedModel) -> Finding:
     """
     if checked.model.access == "labels":
         raise NotApplicable("The model returns labels, which leap by nature.")
+    if getattr(checked.model.net, "whole_levels", False):
+        raise NotApplicable(_WHOLE_LEVELS)
     if not checked.repeatable:
         raise NotApplicable("The answers change from call to call.")
     x = checked.first_rows
