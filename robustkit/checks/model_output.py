@@ -12,6 +12,7 @@ from robustkit.checks.papers import ATHALYE, AUTOATTACK, CARLINI, PINTOR, TEST_T
 from robustkit.checks.state import reseed
 from robustkit.checks.torch_internals import sigmoid_outputs
 
+_WHOLE_LEVELS = "The model takes whole grey levels: its gradients go straight through their rounding (BPDA)."
 _TURNS = 24
 
 
@@ -179,6 +180,8 @@ def step_stage(checked: CheckedModel) -> Finding:
     """
     if checked.model.access == "labels":
         raise NotApplicable("The model returns labels, which are steps by nature.")
+    if getattr(checked.model.net, "whole_levels", False):
+        raise NotApplicable(_WHOLE_LEVELS)
     if not checked.repeatable:
         raise NotApplicable("The answers change from call to call.")
     x = checked.first_rows
@@ -228,6 +231,8 @@ def leaps(checked: CheckedModel) -> Finding:
     """
     if checked.model.access == "labels":
         raise NotApplicable("The model returns labels, which leap by nature.")
+    if getattr(checked.model.net, "whole_levels", False):
+        raise NotApplicable(_WHOLE_LEVELS)
     if not checked.repeatable:
         raise NotApplicable("The answers change from call to call.")
     x = checked.first_rows

@@ -80,6 +80,8 @@ class Program(nn.Module):
         super().__init__()
         self.program = program
         self.differentiable = getattr(program, "differentiable", True)
+        # Pixels are rounded to bytes by the file's own declaration, and gradients go straight through.
+        self.whole_levels = getattr(program, "whole_levels", False)
         self.size = size
         self.channels = channels
         self.batch = batch

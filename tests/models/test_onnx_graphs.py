@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from robustkit import audit, load_model, reports
 from robustkit.attacks import PGD, Classifier, GaussianNoise
+from robustkit.checks.doctor import doctor
+from robustkit.data.load import tensor_data
 from robustkit.errors import ConfigError, ModelError
 
 
@@ -99,6 +101,10 @@ def test_a_graph_of_bytes_is_judged_by_its_own_answers(net: Net, x: Tensor, tmp_
     y = model.logits(x).argmax(1)
     points = PGD(eps=0.3, steps=10)(model, x, y, seed=0)
     assert (run(file, (points * 255).round().to(torch.uint8)).argmax(1) != y).any()
+    found = {each.id: each for each in doctor(model, tensor_data(x, y), 5, 0)}
+    for check in ("step-stage", "leaps"):  # the rounding is the file's own, and answered already
+        assert found[check].status == "n/a"
+        assert "whole grey levels" in found[check].detail
     with pytest.raises(ConfigError, match="leave out mean and std"):
         load_model(file, mean=0.5, std=0.25)
 

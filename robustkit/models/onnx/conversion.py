@@ -34,6 +34,7 @@ class Converted(nn.Module):
     def __init__(self, net: nn.Module, entrance: Entrance, judge: nn.Module | None = None) -> None:
         super().__init__()
         self.net, self.entrance, self.judge = net, entrance, judge
+        self.whole_levels = entrance.bytes
 
     def forward(self, x: Tensor) -> Any:
         if self.judge is not None and not (torch.is_grad_enabled() and x.requires_grad):

@@ -27,6 +27,7 @@ class Session(nn.Module):
     def __init__(self, model: Path | bytes, entrance: Entrance, output: str) -> None:
         super().__init__()
         self.model, self.entrance, self.output = model, entrance, output
+        self.whole_levels = entrance.bytes
         self.session = start(model)
 
     def forward(self, x: Tensor) -> Tensor:
