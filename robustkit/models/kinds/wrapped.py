@@ -145,7 +145,7 @@ def find_network(content: Mapping[str, Any], wanted: Wanted, file: Path, weights
     accounted = {*(normaliser.keys if normaliser else ()), *beside, *counters}
     state |= {key: value for key, value in rest.items() if key not in accounted}
     hidden = hidden_part(chosen.prefix, chosen.whole)
-    return Network(state, chosen.prefix, normaliser, hidden, chosen.averaged, tuple(notes))
+    return Network(state, chosen.prefix, normaliser, hidden, averaged=chosen.averaged, notes=tuple(notes))
 
 
 def _state_dicts(content: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], State]]:
