@@ -173,7 +173,7 @@ def test_folders_of_the_wrong_form(tmp_path: Path, refuses) -> None:
         ("imagenet-sample", "did you mean imagenet-samples"),
         ("minst-samples", "did you mean mnist-samples"),
         ("torchvision:CIFAR11", "did you mean CIFAR10"),
-        ("hf:cifar10", "no data called 'hf:cifar10'"),
+        ("kaggle:cifar10", "no data called 'kaggle:cifar10'"),
     ],
 )
 def test_unknown_names(name: str, pattern: str, refuses) -> None:

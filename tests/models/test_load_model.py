@@ -145,7 +145,7 @@ def test_a_damaged_download_is_to_be_deleted(hub: Path, refuses) -> None:
     ("name", "pattern"),
     [
         ("efficientnet-lite", "no model called 'efficientnet-lite'; did you mean efficientnet-lite0"),
-        ("timm:resnet50", "models of 'timm' are not known"),
+        ("keras:resnet50", "models of 'keras' are not known"),
         ("torchvision:resnet5", "no classifier called 'resnet5'; did you mean resnet50"),
         ("torchvision:", "no classifier called ''"),
         ("torchvision:fasterrcnn_resnet50_fpn", "an object detector"),

@@ -127,6 +127,9 @@ def _config(transformers: Any, place: str, name: str) -> Any:
     if task in ("multi_label_classification", "regression") or config.num_labels < 2:
         what = task.replace("_", " ") if task else f"{config.num_labels} output"
         raise ModelError(f"{name} is made for {what}: one class for each picture is needed")
+    given = getattr(config, "model_args", None)
+    if given:  # timm writes the number of classes here too, and transformers then passes it twice
+        config.model_args = {key: value for key, value in given.items() if key != "num_classes"}
     return config
 
 

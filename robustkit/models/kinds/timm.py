@@ -72,6 +72,7 @@ def _known(name: str) -> tuple[ModuleType, Any]:
     """
     try:
         import timm
+        import timm.data
     except ImportError:
         raise ModelError(f"{name} needs timm: pip install 'robustkit[timm]'") from None
     short = name.removeprefix(PREFIX)
@@ -117,15 +118,13 @@ def _classes(state: Mapping[str, Tensor], config: Any, request: Request) -> int:
 
 
 def _source(timm: ModuleType, net: nn.Module, request: Request, title: str, classes: int) -> ModelSource:
-    from timm import data
-
     asked = {} if request.size is None else {"input_size": (3, *request.size)}
-    found = data.resolve_data_config(asked, model=net)
+    found = timm.data.resolve_data_config(asked, model=net)
     own = net.pretrained_cfg.get("num_classes") == classes == 1000  # type: ignore[union-attr, operator]
     return ModelSource(
         net,
         title,
-        _preprocess(found, request),
+        _preprocess(timm, found, request),
         mean=tuple(found["mean"]),
         std=tuple(found["std"]),
         labels=imagenet_labels() if own else None,
@@ -134,14 +133,12 @@ def _source(timm: ModuleType, net: nn.Module, request: Request, title: str, clas
     )
 
 
-def _preprocess(config: Mapping[str, Any], request: Request) -> Preprocess:
+def _preprocess(timm: ModuleType, config: Mapping[str, Any], request: Request) -> Preprocess:
     """Preprocessing that gives the pixels of timm's own transform for evaluation.
 
     Raises:
         ModelError: none of ours does.
     """
-    from timm.data import create_transform
-
     channels, height, width = (int(side) for side in config["input_size"])
     tall, wide = (math.floor(side / config["crop_pct"]) for side in (height, width))
     base = Preprocess((height, width), channels, interpolation=str(config["interpolation"]))
@@ -151,7 +148,7 @@ def _preprocess(config: Mapping[str, Any], request: Request) -> Preprocess:
     ways = {"squash": [squash], "center": [short if tall == wide else base]}.get(config["crop_mode"], [])
     reason = f"crop mode {config['crop_mode']}, {config['interpolation']}, crop_pct {config['crop_pct']}"
     try:
-        transform = create_transform(**config, is_training=False)
+        transform = timm.data.create_transform(**config, is_training=False)
         best, off = closest(ways, lambda picture: unnormalised(transform(picture), mean, std))
     except Exception as error:  # of a filter that there is not, or a transform that makes no picture
         best, off, reason = None, 0.0, one_line(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -201,6 +202,28 @@ def test_what_is_not_there_is_refused_in_one_line(tmp_path: Path, refuses) -> No
     (tmp_path / "broken" / "state.json").write_text("{}")
     with refuses(DataError, "broken cannot be read .*: give a folder that save_to_disk wrote"):
         load_data(tmp_path / "broken")
+
+
+def test_of_a_data_set_on_the_hub_the_split_for_tests_alone_is_fetched(monkeypatch, stand, refuses) -> None:
+    asked: list[tuple[str, str | None, str]] = []
+    listed = {"train": None, "validation": None}
+
+    def load_dataset(place: str, config: str | None, split: str) -> Any:
+        asked.append((place, config, split))
+        return table([2, 1])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(
+        datasets, "load_dataset_builder", lambda *_: SimpleNamespace(info=SimpleNamespace(splits=listed))
+    )
+    data = load_data("hf:nobody/pets")
+    assert data.title == "nobody/pets, validation split"
+    assert streamed("hf:nobody/pets:train?config=small", stand())[1] == [2, 1]
+    assert asked == [("nobody/pets", None, "validation"), ("nobody/pets", "small", "train")]
+    listed.pop("validation")
+    listed["more"] = None
+    with refuses(DataError, "hf:nobody/pets has the splits train, more: say which"):
+        load_data("hf:nobody/pets")
 
 
 def test_a_folder_with_a_folder_a_class_is_still_one(tmp_path: Path, stand) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import transformers
 from hub_tools import cached, hub_cache, pictures
@@ -253,3 +254,17 @@ def test_without_transformers_there_is_the_command_that_installs_it(monkeypatch,
     monkeypatch.setitem(sys.modules, "transformers", None)
     with refuses(ModelError, r"hf:google/vit needs transformers: pip install 'robustkit\[hf\]'"):
         load_model("hf:google/vit", device="cpu")
+
+
+def test_a_folder_that_timm_saved_for_the_hub(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = timm.create_model("test_resnet", num_classes=5).eval()
+    timm.models.save_for_hf(net, tmp_path / "net", model_config={"label_names": list(LABELS)})
+    model = load_model(f"hf:{tmp_path / 'net'}", device="cpu")
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=net), is_training=False)
+    for picture in pictures():
+        theirs = transform(picture)
+        torch.testing.assert_close(inputs(model, picture), theirs, rtol=0, atol=1e-5)
+        x = to_input(picture, model.preprocess)[None]
+        torch.testing.assert_close(model.logits(x), net(theirs[None]).detach(), rtol=1e-3, atol=1e-4)
+    assert model.labels == LABELS
