@@ -108,7 +108,9 @@ def test_training_mode_is_told_only_where_it_makes_a_difference() -> None:
     for net in (dropping, norm):
         state = {name: value.clone() for name, value in net.state_dict().items()}
         results = by_id(preflight(net, x, y))
-        assert {name for name, result in results.items() if result.status in ("warn", "fail")} - {"chance"} == {"training-mode"}
+        assert {name for name, result in results.items() if result.status in ("warn", "fail")} - {"chance"} == {
+            "training-mode"
+        }
         assert results["training-mode"].status == "warn"
         assert net.training
         assert all(torch.equal(state[name], value) for name, value in net.state_dict().items())
