@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.stats import binomtest
 from torch import Tensor
@@ -57,6 +57,7 @@ class Fit:
         luck: p-value of the exact McNemar test, one-sided, times the number of preprocessings tried.
         luck_alone: that of this one alone.
         right: accuracy with it.
+        alike: others that are right on as many samples, or one less.
     """
 
     preprocessing: Preprocessing
@@ -64,6 +65,7 @@ class Fit:
     luck: float
     luck_alone: float
     right: float
+    alike: tuple[Preprocessing, ...] = ()
 
     @property
     def certain(self) -> bool:
@@ -93,13 +95,10 @@ def wrong_range(checked: CheckedModel) -> Finding:
     fit = best_fit(checked)
     if fit is None or not (fit.certain or fit.likely):
         return Finding(0.0, f"{accuracy:.0f} % are right, and no other preprocessing does much better.", wrong=False)
-    return Finding(
-        fit.gain,
-        f"{accuracy:.0f} % are right, and {100 * fit.right:.0f} % {fit.preprocessing.what} (p = {fit.luck_alone:.2g}).",
-        wrong=fit.certain,
-        doubt=True,
-        remedy=fit.preprocessing.remedy,
-    )
+    detail = f"{accuracy:.0f} % are right, and {100 * fit.right:.0f} % {fit.preprocessing.what}"
+    detail += f" (p = {fit.luck_alone:.2g}){''.join(f'; about as many {each.what}' for each in fit.alike)}."
+    remedy = " Or, about as good on these samples: ".join([each.remedy for each in (fit.preprocessing, *fit.alike)])
+    return Finding(fit.gain, detail, wrong=fit.certain, doubt=True, remedy=remedy)
 
 
 def best_fit(checked: CheckedModel) -> Fit | None:
@@ -124,8 +123,11 @@ def best_fit(checked: CheckedModel) -> Fit | None:
         fit = Fit(way, (won - lost) / len(before), luck * len(ways), luck, float(after.float().mean()))
         tried.append((int(after.sum()), way.unusual, float(F.cross_entropy(logits, checked.y)), fit))
     most = max((right for right, *_ in tried), default=0)
-    near = [each for each in tried if each[0] >= most - 1]
-    return min(near, key=lambda each: each[1:3])[3] if near else None
+    near = sorted((each for each in tried if each[0] >= most - 1), key=lambda each: each[1:3])
+    if not near:
+        return None
+    alike = tuple(fit.preprocessing for _, unusual, _, fit in near[1:] if unusual == near[0][1])
+    return replace(near[0][3], alike=alike)
 
 
 def _ours(checked: CheckedModel) -> tuple[Numbers, Numbers]:
