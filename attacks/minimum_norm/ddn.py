@@ -45,7 +45,8 @@ class _Ddn(Method[_DdnState]):
     def begin(self, problem: Problem) -> _DdnState:
         x = problem.x
         done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        return _DdnState(x.clone(), done, problem.goal, x.new_full((len(x),), self.radius), done, done, 0)
+        radius = x.new_full((len(x),), self.radius)
+        return _DdnState(x.clone(), done, problem.goal, radius=radius, crossed=done, back=done, turn=0)
 
     def objective(self, state: _DdnState, logits: Tensor) -> Tensor:
         # Where the classes are about as likely the loss leads towards a mixture of them: enough to get across, but the
