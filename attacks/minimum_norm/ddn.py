@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -20,7 +20,8 @@ from ..model.classifier import Classifier
 from .boundary_walk import steps_from_picture
 from .line_search import shorten
 
-_OPENINGS = 3  # gradients that look towards the likeliest classes from the picture, of a tenth of them at most
+_OPENINGS = 3  # gradients that look towards other classes from the picture, of a tenth of them at most
+_CLOSE = 1.0  # margin in logits below which the likeliest class is often not the nearest
 _FIRST = 3.0  # times the distance of the boundary by the slope: the first sphere is no larger
 
 
@@ -90,9 +91,10 @@ class DDN(Attack):
     It differs from the paper in this: a point whose pixels the box stops is stretched along the others until it lies on
     the sphere, where the paper cuts it off; the gradient is that of the cross-entropy without its saturation and, once
     the boundary has been crossed both ways, that of the margin; the first sphere is no larger than three times the
-    distance of the boundary by the slope of the loss; untargeted, three of the gradients, or a tenth if that is fewer,
-    step from the picture towards the likeliest classes, `boundary_walk.steps_from_picture`; the smallest perturbation
-    is shortened at the end, without gradients; pixels are not rounded.
+    distance of the boundary by the slope of the loss; untargeted, where the classes are about as likely (a margin in
+    logits below 1), three of the gradients, or a tenth if that is fewer, step from the picture towards the likeliest
+    classes, `boundary_walk.steps_from_picture`; the smallest perturbation is shortened at the end, without gradients;
+    pixels are not rounded.
 
     Args:
         norm: "l2".
@@ -130,9 +132,25 @@ class DDN(Attack):
         check_positive("gamma", self.gamma, most=0.5)
 
     def run(self, model: Classifier, problem: Problem) -> Tensor:
-        norm = norms.get("l2")
-        first = 0 if problem.goal.targeted else min(_OPENINGS, self.steps // 10)
-        steps = self.steps - first
+        openings = 0 if problem.goal.targeted else min(_OPENINGS, self.steps // 10)
+        if openings == 0:
+            return self._search(model, problem, 0)
+        logits = problem.logits
+        if logits is None:
+            problem.spend(1)
+            logits = model.logits(problem.x)
+            problem = replace(problem, logits=logits)
+        margin = problem.goal.margin(logits)
+        close = (margin >= 0) & (margin < _CLOSE)
+        points = problem.x.clone()
+        for some, count in ((close, openings), (~close, 0)):
+            rows = some.nonzero().squeeze(1)
+            if len(rows):
+                points[rows] = self._search(model, problem.take(rows), count)
+        return points
+
+    def _search(self, model: Classifier, problem: Problem, openings: int) -> Tensor:
+        norm, steps = norms.get("l2"), self.steps - openings
         found = search(model, problem, _Ddn(steps, self.radius, self.gamma), steps)
-        found = steps_from_picture(model, problem, found, norm, first)
+        found = steps_from_picture(model, problem, found, norm, openings)
         return shorten(model, problem, found, norm).point
