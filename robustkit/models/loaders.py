@@ -40,8 +40,6 @@ def find_source(request: Request) -> ModelSource:
     """
     name = request.name
     prefix, colon, _ = name.partition(":")
-    if request.output_name is not None and not name.lower().endswith(".onnx"):
-        raise ConfigError(f"{name} has no outputs by name: leave out --output-name, which is for .onnx files")
     loader = NAMES.get(name) or PREFIXES.get(prefix + colon)
     if loader is not endpoint and request.limits is not None:
         raise ConfigError("rate, timeout and retries are of an endpoint: leave them out")
