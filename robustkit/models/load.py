@@ -60,6 +60,11 @@ class LoadedModel(Classifier):
         self.notes = source.notes
         self.prepared = Speedup()
 
+    @property
+    def note(self) -> str:
+        """What a report says of how it was read; "" where there is nothing to say."""
+        return "; ".join(self.notes)
+
     def class_name(self, index: int) -> str:
         """The label of a class, or its number where the model has no labels."""
         return self.labels[index] if self.labels is not None else str(index)
@@ -103,7 +108,7 @@ class LoadedModel(Classifier):
             attack.check_access(self)
             attack.check_task(self.num_classes, (self.preprocess.channels, *self.preprocess.size), targeted)
         except ValueError as error:
-            why = f" ({'; '.join(self.notes)})" if self.notes and self.access != "gradient" else ""
+            why = f" ({self.note})" if self.notes and self.access != "gradient" else ""
             raise ConfigError(f"{error}{why}") from None
 
 
