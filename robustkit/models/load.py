@@ -62,7 +62,7 @@ class LoadedModel(Classifier):
 
     @property
     def note(self) -> str:
-        """What a report says of how it was read; "" where there is nothing to say."""
+        """Notes on how it was read, for a report; "" where there are none."""
         return "; ".join(self.notes)
 
     def class_name(self, index: int) -> str:
