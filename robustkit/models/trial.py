@@ -179,7 +179,8 @@ def _kind(model: Classifier, out: Tensor, x: Tensor) -> str:
         return "logits"
     if values.shape[1] > 1 and bool(((values.sum(1) - 1).abs() < rounding).all()):
         return "probabilities"
-    return "sigmoid"
+    # A sigmoid is never negative, the logits of a network that was hardly trained are, by very little.
+    return "sigmoid" if bool((values >= 0).all()) else "logits"
 
 
 def _inside(net: nn.Module) -> nn.Module:
