@@ -40,7 +40,8 @@ def test_checks_run_by_default_and_fail_a_strict_build_alone(cli: Cli, tmp_path:
     assert reports.read(out / "report.json").verdict == "do not trust"
     strict = cli(*words, "--strict")
     assert strict.status == 1
-    assert "FAILED  no check of the evaluation fails: 1 of" in strict.stdout
+    assert "FAILED  no check of the evaluation fails: 2 of" in strict.stdout
+    assert "failed: chance, labels-permuted" in strict.stdout
     assert cli(*QUICK, "--out", out, "--strict").status == 0
     none = cli(*QUICK, "--out", out, "--no-checks")
     assert "can these numbers be trusted? not checked" in none.stdout

@@ -150,7 +150,8 @@ def test_what_fewer_searches_would_have_ended_with_costs_forwards_alone(trained:
 
 
 def test_more_candidates_help_or_keep(trained: Trained) -> None:
-    net, x, y = trained.net, trained.x[:16], trained.y[:16]
+    # In double precision: float32 kernels round by the size of the batch, which the candidates change.
+    net, x, y = copy.deepcopy(trained.net).double(), trained.x[:16].double(), trained.y[:16]
     one, four = (sizes(LBFGS(candidates=n)(net, x, y), x) for n in (1, 4))
     assert bool((four <= one + 1e-6).all())
 
