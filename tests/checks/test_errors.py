@@ -125,4 +125,4 @@ def test_the_doctor_shows_errors_and_fails_on_failed_checks_alone(capsys: pytest
 def test_a_status_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="status is one of pass, warn, fail, error, n/a"):
         dataclasses.replace(ending(None).run(None), status="crashed")
-    assert len(PREFLIGHT) == 17
+    assert len(PREFLIGHT) == 18
