@@ -77,15 +77,15 @@ def mlserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         command = [sys.executable, "-c", "from mlserver.cli import main; main()", "start", str(folder)]
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 120
-        while True:
+        for _ in range(2000):  # a guard against a server that never comes up, minutes even where it is quick to refuse
             assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{http}/v2/models/lenet/ready", timeout=5).close()
                 break
             except OSError:
                 time.sleep(0.3)
+        else:
+            pytest.fail((folder / "log").read_text())
         yield f"http://127.0.0.1:{http}/v2/models/lenet"
     finally:
         process.terminate()
@@ -152,12 +152,10 @@ def test_a_server_that_dies_half_way_leaves_what_was_finished(cli: Cli, tmp_path
 
 def test_a_server_that_dies_in_the_checks_is_not_waited_for_by_each(cli: Cli, tmp_path: Path) -> None:
     with served(served_lenet(every=says(503), after=6)) as server:
-        began = time.monotonic()
         words = (*AUDIT, "--model", server.url, *ATTACKS, "--endpoint-retries", "1", "--out", tmp_path / "out")
         line = cli(*words).stderr.splitlines()[-1]
-        assert server.posts == 8
+        assert server.posts == 8  # no check after the first asks again
     assert "answers 503, 'overloaded', 2 times" in line
-    assert time.monotonic() - began < 60
 
 
 def test_the_options_of_endpoints_are_heard(cli: Cli, tmp_path: Path) -> None:
